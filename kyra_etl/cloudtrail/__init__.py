@@ -1,0 +1,1 @@
+"""What CloudTrail is: keys, records, columns. Pure: no network, disk, clock or environment."""

@@ -1,0 +1,59 @@
+"""The seams to the outside world, as small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from kyra_etl.model import LogFile
+
+Clock = Callable[[], datetime]
+"""Tells the time as a naive UTC datetime."""
+
+
+class LogBucket(Protocol):
+    """A bucket of log files, read-only. `kyra_etl.aws.bucket` and `kyra_etl.folder` implement it.
+
+    Raises AccessError, TransientError or CollectError from listing; ObjectError from `read`.
+    """
+
+    name: str
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The common prefixes one level below `prefix` ("a/" → "a/b/"), complete and paginated."""
+        ...
+
+    def files(self, prefix: str) -> Iterator[LogFile]:
+        """Every object below `prefix` in key order, with etag, size and last_modified."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes as stored (still compressed)."""
+        ...
+
+    def now(self) -> datetime:
+        """The bucket server's clock, naive UTC."""
+        ...
+
+
+class Progress(Protocol):
+    """Tells a waiting person how far long work is; the command line draws it, tests ignore it."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A new stage of the work begins, of `total` steps where that is known."""
+        ...
+
+    def advance(self, steps: int = 1) -> None:
+        """Some steps of the current stage are done."""
+        ...
+
+
+class Silent:
+    """The Progress nobody watches."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        return None
+
+    def advance(self, steps: int = 1) -> None:
+        return None

@@ -38,10 +38,14 @@ EVENT_COLUMNS: tuple[Column, ...] = (
     Column("event_source", TEXT, "typed", "The service called, for example iam.amazonaws.com", "eventSource"),
     Column("event_type", TEXT, "typed", "AwsApiCall, AwsConsoleSignIn, AwsServiceEvent …", "eventType"),
     Column("event_category", TEXT, "typed", "Management, Data, NetworkActivity …", "eventCategory"),
-    Column("event_version", TEXT, "typed", "Version of the record format; text, because 1.10 is not 1.1", "eventVersion"),
+    Column(
+        "event_version", TEXT, "typed", "Version of the record format; text, because 1.10 is not 1.1", "eventVersion"
+    ),
     Column("api_version", TEXT, "typed", "API version of the call", "apiVersion"),
     Column("aws_region", TEXT, "typed", "Region the call was made to; us-east-1 for global services", "awsRegion"),
-    Column("source_ip_address", TEXT, "typed", "Caller's address, a service's name, or 'AWS Internal'", "sourceIPAddress"),
+    Column(
+        "source_ip_address", TEXT, "typed", "Caller's address, a service's name, or 'AWS Internal'", "sourceIPAddress"
+    ),
     Column("user_agent", TEXT, "typed", "As sent by the caller: evidence, not proof", "userAgent"),
     Column("error_code", TEXT, "typed", "Why the call failed; null when it succeeded", "errorCode"),
     Column("error_message", TEXT, "typed", "The failure in words", "errorMessage"),
@@ -52,15 +56,25 @@ EVENT_COLUMNS: tuple[Column, ...] = (
     Column("shared_event_id", TEXT, "typed", "Same for copies delivered to several accounts", "sharedEventID"),
     Column("vpc_endpoint_id", TEXT, "typed", "VPC endpoint the call came through", "vpcEndpointId"),
     Column("vpc_endpoint_account_id", TEXT, "typed", "Owner of that endpoint", "vpcEndpointAccountId"),
-    Column("session_credential_from_console", TEXT, "typed", "'true' when a console session made the call", "sessionCredentialFromConsole"),
+    Column(
+        "session_credential_from_console",
+        TEXT,
+        "typed",
+        "'true' when a console session made the call",
+        "sessionCredentialFromConsole",
+    ),
     Column("user_identity", TEXT, "json", "Who called, as delivered", "userIdentity"),
     Column("request_parameters", TEXT, "json", "What was asked, as delivered", "requestParameters"),
     Column("response_elements", TEXT, "json", "What was answered, as delivered", "responseElements"),
     Column("additional_event_data", TEXT, "json", "Further data of the service, as delivered", "additionalEventData"),
     Column("resources", TEXT, "json", "Resources touched, as delivered", "resources"),
-    Column("service_event_details", TEXT, "json", "Details of a service's own event, as delivered", "serviceEventDetails"),
+    Column(
+        "service_event_details", TEXT, "json", "Details of a service's own event, as delivered", "serviceEventDetails"
+    ),
     Column("tls_details", TEXT, "json", "TLS version and cipher, as delivered", "tlsDetails"),
-    Column("extra", TEXT, "json", "Every other field, and any typed field whose text its column cannot hold: a JSON object"),
+    Column(
+        "extra", TEXT, "json", "Every other field, and any typed field whose text its column cannot hold: a JSON object"
+    ),
     Column("user_type", TEXT, "identity", "userIdentity.type"),
     Column("user_arn", TEXT, "identity", "userIdentity.arn"),
     Column("user_principal_id", TEXT, "identity", "userIdentity.principalId"),
@@ -77,8 +91,15 @@ EVENT_COLUMNS: tuple[Column, ...] = (
     Column("mfa_authenticated", FLAG, "identity", "sessionContext.attributes.mfaAuthenticated"),
     Column("success", FLAG, "derived", "The call worked (no error code; a sign-in did not fail)"),
     Column("denied", FLAG, "derived", "The call was refused for want of a permission"),
-    Column("actor_kind", TEXT, "derived", "root, iam_user, role, sso, federated, saml, web_identity, cross_account, anonymous, aws_service or unknown"),
-    Column("principal", TEXT, "derived", "Who did it: the role behind a session, else the identity's ARN, else its name"),
+    Column(
+        "actor_kind",
+        TEXT,
+        "derived",
+        "root, iam_user, role, sso, federated, saml, web_identity, cross_account, anonymous, aws_service or unknown",
+    ),
+    Column(
+        "principal", TEXT, "derived", "Who did it: the role behind a session, else the identity's ARN, else its name"
+    ),
     Column("access_key_kind", TEXT, "derived", "AKIA long-term, ASIA temporary, ABIA bearer"),
     Column("source_kind", TEXT, "derived", "public_v4, public_v6, private, aws_service, aws_internal or hostname"),
     Column("source_net", TEXT, "derived", "The caller's /24 (IPv4) or /48 (IPv6)"),
@@ -95,7 +116,12 @@ EVENT_COLUMNS: tuple[Column, ...] = (
 ACTIVITY_COLUMNS: tuple[Column, ...] = (
     Column("principal", TEXT, "derived", "As in events"),
     Column("actor_kind", TEXT, "derived", "As in events"),
-    Column("access_key", TEXT, "derived", "Long-term access key id (AKIA…); null for temporary ones, which never come again"),
+    Column(
+        "access_key",
+        TEXT,
+        "derived",
+        "Long-term access key id (AKIA…); null for temporary ones, which never come again",
+    ),
     Column("source_net", TEXT, "derived", "As in events"),
     Column("region", TEXT, "derived", "aws_region of events"),
     Column("event_source", TEXT, "derived", "As in events"),

@@ -1,0 +1,222 @@
+"""The bytes of a log file → the exact bytes of each record in it.
+
+Accepted, plain or gzipped (any number of members), with or without a byte-order mark: the `Records` envelope that
+CloudTrail delivers, a bare array, one object, NDJSON or objects one after another, answers of LookupEvents and events
+of EventBridge. Anything else is a DecodeError that says what the bytes are instead.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+from isal import igzip_lib, isal_zlib
+
+from kyra_etl.errors import DecodeError
+
+_GZIP = b"\x1f\x8b"
+_GZIP_WINDOW = 31
+_RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
+
+
+class _Envelope(msgspec.Struct):
+    Records: msgspec.Raw = msgspec.Raw()
+
+
+class _Lookup(msgspec.Struct):
+    CloudTrailEvent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """Records of one document, in order; `broken` are positions and bytes of lines that are no JSON at all."""
+
+    records: list[bytes]
+    broken: list[tuple[int, bytes]]
+
+
+_raw_dict = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_list = msgspec.json.Decoder(list[msgspec.Raw])
+_envelope = msgspec.json.Decoder(_Envelope)
+_lookup = msgspec.json.Decoder(_Lookup)
+
+
+def inflate(data: bytes, max_bytes: int) -> bytes:
+    """The document's bytes: gunzipped through every member if gzipped, else as they are.
+
+    The format is told by its first bytes, not by the name: HTTP clients unpack some bodies on the way.
+    Raises DecodeError 'corrupt_gzip' or, beyond `max_bytes`, 'too_large'.
+    """
+    if not data.startswith(_GZIP):
+        if len(data) > max_bytes:
+            raise _too_large(max_bytes)
+        return data
+    parts: list[bytes] = []
+    room = max_bytes
+    rest = data
+    while rest.startswith(_GZIP):
+        member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
+        try:
+            part = member.decompress(rest, room + 1)
+        except (igzip_lib.IsalError, zlib.error, EOFError, ValueError) as error:
+            raise DecodeError("corrupt_gzip", f"The gzip stream is damaged ({error}).", _READ_AGAIN) from error
+        room -= len(part)
+        if room < 0:
+            raise _too_large(max_bytes)
+        if not member.eof:
+            raise DecodeError("corrupt_gzip", "The gzip stream ends too early: the file is truncated.", _READ_AGAIN)
+        parts.append(part)
+        rest = member.unused_data
+    if rest.strip(b"\x00"):
+        raise DecodeError("corrupt_gzip", "Bytes that are not gzip follow the gzip stream.", _READ_AGAIN)
+    return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+def frame(document: bytes) -> Framed:
+    """Split an uncompressed document into its records, each byte for byte as delivered.
+
+    Raises DecodeError with reason 'empty', 'not_json', 'not_utf8', 'digest', 'notification', 'no_records' or
+    'not_cloudtrail'.
+    """
+    body = document.removeprefix(b"\xef\xbb\xbf").strip()
+    if not body:
+        raise DecodeError("empty", "The file is empty.", "Nothing to do: CloudTrail leaves empty markers behind.")
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DecodeError("not_utf8", "The file is UTF-16, not UTF-8.", "Convert it to UTF-8 and load it again.")
+    if not body.startswith((b"{", b"[")):
+        raise DecodeError("not_json", "The file is not JSON.", _EXPECTED)
+    try:
+        if body.startswith(b"["):
+            return Framed(_cloudtrail_only(_unwrap(_raw_list.decode(body))), [])
+        fields = _raw_dict.decode(body)
+    except RecursionError as error:
+        raise DecodeError("not_json", "The JSON is nested too deeply to be a log file.", _EXPECTED) from error
+    except msgspec.DecodeError:
+        return _sequence(body)
+    return Framed(_of_object(fields, body), [])
+
+
+def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
+    if "Records" in fields:
+        try:
+            records = _raw_list.decode(_envelope.decode(body).Records)
+        except msgspec.DecodeError as error:
+            raise DecodeError("no_records", "`Records` is not a list.", _EXPECTED) from error
+        if records and _is_notification(records[0]):
+            raise DecodeError("notification", "This is an S3 event notice, not a log file.", _EXPECTED)
+        return [bytes(record) for record in records]
+    if "digestS3Object" in fields or "digestStartTime" in fields:
+        raise DecodeError("digest", "This is a digest file: it vouches for log files and holds no records.", _NOT_LOGS)
+    if "Events" in fields:
+        try:
+            return _cloudtrail_only(_unwrap(_raw_list.decode(fields["Events"])))
+        except msgspec.DecodeError as error:
+            raise DecodeError("no_records", "`Events` is not a list.", _EXPECTED) from error
+    return _cloudtrail_only(_unwrap([msgspec.Raw(body)]))
+
+
+def _unwrap(items: Iterable[msgspec.Raw]) -> list[bytes]:
+    """Answers of LookupEvents hold the record as text, EventBridge's events under `detail`."""
+    records: list[bytes] = []
+    for item in items:
+        text = bytes(item)
+        if b'"CloudTrailEvent"' in text:
+            try:
+                records.append(_lookup.decode(text).CloudTrailEvent.encode())
+                continue
+            except msgspec.DecodeError:
+                pass
+        elif b'"detail-type"' in text:
+            try:
+                fields = _raw_dict.decode(text)
+            except msgspec.DecodeError:
+                fields = {}
+            if "detail" in fields and "detail-type" in fields:
+                text = bytes(fields["detail"])
+        records.append(text)
+    return records
+
+
+def _cloudtrail_only(records: list[bytes]) -> list[bytes]:
+    """Without the envelope, JSON counts as CloudTrail's only if some object in it looks like a record."""
+    if any(_hints(record) for record in records):
+        return records
+    what = "holds no records" if not records else "is JSON, but not of CloudTrail"
+    raise DecodeError("no_records" if not records else "not_cloudtrail", f"The file {what}.", _EXPECTED)
+
+
+def _hints(record: bytes) -> bool:
+    try:
+        return not _RECORD_HINTS.isdisjoint(_raw_dict.decode(record))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _is_notification(record: msgspec.Raw) -> bool:
+    try:
+        fields = _raw_dict.decode(record)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return "s3" in fields or "Sns" in fields or "messageId" in fields
+
+
+def _sequence(body: bytes) -> Framed:
+    """Objects a line, or one after another. A line that is not JSON is set aside; no good line at all is an error."""
+    records: list[bytes] = []
+    broken: list[tuple[int, bytes]] = []
+    position = 0
+    for line in body.splitlines():
+        if not line.strip():
+            continue
+        try:
+            found = _of_line(line.strip())
+        except (msgspec.DecodeError, RecursionError, DecodeError):
+            broken.append((position, line))
+            position += 1
+            continue
+        records.extend(found)
+        position += len(found)
+    if not records:
+        records, broken = _concatenated(body), []
+    return Framed(records, broken)
+
+
+def _of_line(line: bytes) -> list[bytes]:
+    return _of_object(_raw_dict.decode(line), line)
+
+
+def _concatenated(body: bytes) -> list[bytes]:
+    """Objects without line ends between them, as Firehose writes them."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError("not_json", "The file is not JSON.", _EXPECTED) from error
+    scanner = json.JSONDecoder()
+    records: list[bytes] = []
+    at = 0
+    try:
+        while at < len(text):
+            _, end = scanner.raw_decode(text, at)
+            records.extend(_of_line(text[at:end].encode()))
+            at = end
+            while at < len(text) and text[at] in " \t\r\n,":
+                at += 1
+    except (ValueError, RecursionError, msgspec.DecodeError) as error:
+        raise DecodeError("not_json", "The file's JSON is damaged or cut off.", _READ_AGAIN) from error
+    return records
+
+
+def _too_large(max_bytes: int) -> DecodeError:
+    return DecodeError(
+        "too_large",
+        f"The file unpacks to more than {max_bytes:,} bytes.",
+        "If it is genuine, raise `max_object_bytes` in kyra.toml and run `kyra quarantine retry`.",
+    )
+
+
+_EXPECTED = 'Expected CloudTrail records: {"Records": […]}, an array, NDJSON, or answers of LookupEvents.'
+_READ_AGAIN = "Run `kyra quarantine retry` once the file is whole again."
+_NOT_LOGS = "Nothing to do: only log files are loaded."

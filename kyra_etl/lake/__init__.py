@@ -1,0 +1,108 @@
+"""The lake: Parquet files under a directory or an S3 prefix, and every DuckDB call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import layout, writer
+from kyra_etl.lake.dedup import Distinct, colliding, distinct
+from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
+from kyra_etl.lake.writer import Partition, partitions_of
+from kyra_etl.model import DataFile
+
+__all__ = ["Lake", "Partition", "S3Options", "open_lake", "partitions_of"]
+
+
+class Lake:
+    """One lake, owned by one state database."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def claim(self, state_id: str) -> None:
+        """Mark the lake as this state's, or raise LakeError when another state owns it.
+
+        Two states over one lake would each take the other's files for strangers.
+        """
+        found = owner(self.storage.create_text(layout.MARKER, marker(state_id)))
+        if found.get("state") != state_id:
+            raise LakeError(
+                f"The lake at {self.storage.uri('')} belongs to another state database.",
+                "Point `state_url` at the database it was made with, or `lake` at an empty folder.",
+            )
+
+    def uri(self, path: str) -> str:
+        """What a reader opens for a path of the lake."""
+        return self.storage.uri(path)
+
+    def readable(self, files: Iterable[DataFile]) -> list[str]:
+        """URIs to read committed files at: published ones in place, others where they are still staged."""
+        return [self.uri(self._where(file)) for file in files]
+
+    def _where(self, file: DataFile) -> str:
+        # A file the ledger calls unpublished may have been moved a moment ago by whoever completes publishing.
+        if not file.published and self.storage.exists(file.staged_path):
+            return file.staged_path
+        return file.path
+
+    def register(self, connection: Any) -> None:
+        """Let a DuckDB connection read `uri()`s."""
+        self.storage.register(connection)
+
+    def new_rows(self, events: pa.Table, committed: Mapping[Partition, Sequence[DataFile]]) -> Distinct:
+        """Deduplicate a batch's rows (schema EVENTS, further columns kept) within itself and against `committed`."""
+        filesystem, root = self.storage.filesystem()
+        found: list[pa.Table] = []
+        for partition, rows in writer.split(events) if events.num_rows else ():
+            files = [f"{root}/{self._where(file)}" for file in committed.get(partition, ())]
+            if files:
+                ids = rows["event_id"].combine_chunks()
+                found.append(self._colliding(files, filesystem, partition, ids))
+        empty = colliding([], filesystem, "", pa.array([], pa.string()))
+        return distinct(events, pa.concat_tables([empty, *found]))
+
+    def _colliding(self, files: list[str], filesystem: Any, partition: Partition, ids: Any) -> pa.Table:
+        try:
+            return colliding(files, filesystem, partition[0], ids)
+        except (OSError, pa.ArrowException) as error:
+            place = layout.partition(*partition)
+            raise LakeError(
+                f"A committed file of {place} cannot be read: {str(error).splitlines()[0][:200]}.",
+                "Restore it from a backup, then run the sync again; nothing of this batch was committed.",
+            ) from error
+
+    def stage(
+        self, batch_id: str, attempt: int, events: pa.Table, malformed: Sequence[dict[str, Any]]
+    ) -> tuple[DataFile, ...]:
+        """Write a batch's files where no reader looks; see `writer.stage`."""
+        return writer.stage(self.storage, batch_id, attempt, events, malformed)
+
+    def publish(self, files: Iterable[DataFile]) -> list[str]:
+        """Move committed files to where readers look, and return the paths that are in place; safe to repeat."""
+        done = []
+        for file in files:
+            self.storage.move(file.staged_path, file.path)
+            done.append(file.path)
+        return done
+
+    def discard(self, batch_id: str, attempt: int) -> None:
+        """Remove an attempt's staging folder: what it will never commit, or what publishing has emptied."""
+        self.storage.remove_folder(layout.staging(batch_id, attempt))
+
+    def staged_attempts(self) -> list[str]:
+        """Names `<batch>-<attempt>` of the staging folders there are."""
+        return self.storage.folders(layout.STAGING_DIR)
+
+    def sweep(self, attempts: Iterable[str]) -> None:
+        """Remove staging folders, by the names `staged_attempts` gave."""
+        for name in attempts:
+            self.storage.remove_folder(f"{layout.STAGING_DIR}/{name}")
+
+
+def open_lake(url: str, options: S3Options | None = None) -> Lake:
+    """Open the lake at a directory or an s3://bucket/prefix URL; nothing is created yet."""
+    return Lake(open_storage(url, options))

@@ -1,0 +1,26 @@
+"""The daily roll-up of events: who did what from where, how often, first and last.
+
+First-seen detections ask it instead of history. Merging two roll-ups is adding counts and taking the earliest and
+latest time, so the order in which batches come does not matter.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+import pyarrow as pa
+
+from kyra_etl.cloudtrail.schema import ACTIVITY
+
+_KEY = [name for name in ACTIVITY.names if name not in ("first_seen", "last_seen", "count")]
+
+
+def roll_up(events: pa.Table) -> pa.Table:
+    """Events (schema EVENTS) → activity rows (schema ACTIVITY), one a distinct key."""
+    long_term = pl.when(pl.col("access_key_kind") == "AKIA").then(pl.col("user_access_key_id"))
+    frame = pl.DataFrame(pl.from_arrow(events)).with_columns(region=pl.col("aws_region"), access_key=long_term)
+    rolled = frame.group_by(_KEY).agg(
+        first_seen=pl.col("event_time").min(),
+        last_seen=pl.col("event_time").max(),
+        count=pl.len().cast(pl.Int64),
+    )
+    return rolled.select(ACTIVITY.names).sort(_KEY).to_arrow().cast(ACTIVITY)

@@ -1,0 +1,122 @@
+"""Which events of a batch are new: the same event twice is one event, two contents under one id are two.
+
+Duplicates are ordinary: two trails into one bucket deliver every event twice, in different files and different runs.
+The comparison is on (account, event_id) first, which is cheap, and on the whole record for those that collide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+
+from kyra_etl.cloudtrail.records import rebuild
+from kyra_etl.cloudtrail.schema import EVENTS, RECORD_COLUMNS
+
+_KEY = ["account", "event_id"]
+_CONTENT = ["account", *RECORD_COLUMNS]
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """`rows` of the batch to keep; of those, `conflicts` share their id with an event of other content.
+
+    `conflicts` is a boolean column as long as `rows`.
+    """
+
+    rows: pa.Table
+    conflicts: pa.BooleanArray
+
+
+def colliding(files: Sequence[str], filesystem: pafs.FileSystem, account: str, event_ids: pa.Array) -> pa.Table:
+    """The rows of one partition's committed files whose ids are among `event_ids`, with `_CONTENT`'s columns.
+
+    Ids are scanned first, a slice at a time; whole rows are read only where some collide.
+    """
+    columns = list(RECORD_COLUMNS)
+    found: list[pa.Table] = []
+    wanted = pa.array(event_ids)
+    for file in files:
+        dataset = ds.dataset(file, filesystem=filesystem, format="parquet")
+        ids = [
+            batch.column("event_id").filter(pc.is_in(batch.column("event_id"), value_set=wanted))
+            for batch in dataset.to_batches(columns=["event_id"])
+        ]
+        hits = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+        if len(hits):
+            found.append(dataset.to_table(columns=columns, filter=pc.field("event_id").isin(hits)))
+    schema = pa.schema([("account", pa.string()), *((name, _type(name)) for name in columns)])
+    if not found:
+        return schema.empty_table()
+    rows = pa.concat_tables(found)
+    return rows.add_column(0, "account", pa.repeat(pa.scalar(account), rows.num_rows)).cast(schema)
+
+
+def distinct(batch: pa.Table, committed: pa.Table) -> Distinct:
+    """Keep of `batch` what is neither twice in it nor in `committed` (rows of colliding ids, see `colliding`).
+
+    Of rows that are the same event the first is kept, in the batch's order.
+    """
+    frame = pl.DataFrame(pl.from_arrow(batch)).with_row_index("_row")
+    known = pl.DataFrame(pl.from_arrow(committed))
+    keys = frame.select(*_KEY, "_row")
+    suspect = keys.filter(pl.struct(_KEY).is_duplicated()).select("_row")
+    if known.height:
+        suspect = pl.concat([suspect, keys.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
+    if suspect.is_empty():
+        return Distinct(batch, _flags(batch.num_rows, set()))
+
+    doubtful = frame.join(suspect, on="_row", how="semi").sort("_row")
+    doubtful = doubtful.unique(subset=_CONTENT, keep="first", maintain_order=True)
+    if known.height:
+        doubtful = doubtful.join(known, on=_CONTENT, how="anti", nulls_equal=True, maintain_order="left")
+    keep, conflicts = _settle(doubtful, known)
+
+    plain = keys.join(suspect, on="_row", how="anti")["_row"]
+    kept = pl.concat([plain.to_frame(), pl.DataFrame({"_row": keep}, schema={"_row": pl.UInt32})])["_row"].sort()
+    rows = batch.take(kept.to_arrow())
+    return Distinct(rows, pa.array([row in conflicts for row in kept.to_list()], pa.bool_()))
+
+
+def _settle(doubtful: pl.DataFrame, known: pl.DataFrame) -> tuple[list[int], set[int]]:
+    """Rows whose text differs from every other of their id: equal as JSON after all, or truly of other content?"""
+    seen: dict[tuple[str, str], set[str]] = {}
+    if doubtful.height and known.height:
+        for row in known.join(doubtful.select(_KEY), on=_KEY, how="semi").iter_rows(named=True):
+            seen.setdefault((row["account"], row["event_id"]), set()).add(_canonical(row))
+    keep: list[int] = []
+    conflicts: set[int] = set()
+    for row in doubtful.iter_rows(named=True):
+        contents = seen.setdefault((row["account"], row["event_id"]), set())
+        content = _canonical(row)
+        if content in contents:
+            continue
+        if contents:
+            conflicts.add(row["_row"])
+        contents.add(content)
+        keep.append(row["_row"])
+    return keep, conflicts
+
+
+def _canonical(row: dict[str, object]) -> str:
+    value = json.loads(rebuild(row), parse_float=_number, parse_int=_number)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _number(text: str) -> dict[str, str]:
+    # A number's text must not be taken for a string's, nor 1.0 for 1.
+    return {"number": text}
+
+
+def _flags(rows: int, conflicts: set[int]) -> pa.BooleanArray:
+    return pa.array([row in conflicts for row in range(rows)], pa.bool_())
+
+
+def _type(name: str) -> pa.DataType:
+    return EVENTS.field(name).type

@@ -1,0 +1,46 @@
+"""Where files lie in the lake, and what they are called.
+
+    events/account=<12 digits>/date=<YYYY-MM-DD>/<batch>.parquet      what analysts read
+    activity/account=…/date=…/<batch>.parquet                         the daily roll-up of the same rows
+    malformed/<batch>.parquet                                         records that are no events
+    _staging/<batch>-<attempt>/<the same paths>                       written, not yet published
+    _replaced/…                                                       files a compaction made superfluous
+    _kyra.json                                                        which state owns the lake
+
+Names come from the batch alone, so doing a batch again writes the same names. All paths are relative to the lake, with
+forward slashes. Readers' globs start at `events/`, so nothing staged is ever seen by them.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+EVENTS_DIR = "events"
+ACTIVITY_DIR = "activity"
+MALFORMED_DIR = "malformed"
+STAGING_DIR = "_staging"
+REPLACED_DIR = "_replaced"
+MARKER = "_kyra.json"
+
+HIVE_TYPES = "{'account': VARCHAR, 'date': DATE}"
+"""For DuckDB's read_parquet: without it account ids become integers, depending on the data."""
+
+
+def partition(account: str, day: date) -> str:
+    """`account=…/date=…`."""
+    return f"account={account}/date={day:%Y-%m-%d}"
+
+
+def partitioned(kind_dir: str, account: str, day: date, name: str) -> str:
+    """Final path of a data file of one partition."""
+    return f"{kind_dir}/{partition(account, day)}/{name}.parquet"
+
+
+def staging(batch_id: str, attempt: int) -> str:
+    """The folder one attempt writes to."""
+    return f"{STAGING_DIR}/{batch_id}-{attempt}"
+
+
+def staged(path: str, batch_id: str, attempt: int) -> str:
+    """Where a file of `path` is staged by one attempt."""
+    return f"{staging(batch_id, attempt)}/{path}"

@@ -1,0 +1,292 @@
+"""Files of the lake on a local directory or on S3: write, publish, list, remove. Paths are relative to the lake.
+
+On S3, writing goes through pyarrow's own file system; DuckDB reads through s3fs, because the wheel carries no S3
+extension.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from kyra_etl.errors import LakeError
+
+ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach the lake's own bucket; empty means the environment's usual AWS settings."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+class Storage(ABC):
+    """A place for the lake's files. Methods raise LakeError."""
+
+    @abstractmethod
+    def uri(self, path: str) -> str:
+        """What a reader opens: an absolute path, or s3://bucket/…"""
+
+    @abstractmethod
+    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
+        """Write a Parquet file durably and return its size in bytes."""
+
+    @abstractmethod
+    def move(self, source: str, target: str) -> bool:
+        """Put `source` at `target`, replacing it; done already (no source, but a target) is fine and returns False."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool: ...
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is fine."""
+
+    @abstractmethod
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders right below `path`; none when it does not exist."""
+
+    @abstractmethod
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all it holds; one that is gone already is fine."""
+
+    @abstractmethod
+    def create_text(self, path: str, text: str) -> str:
+        """Write a small text file unless it exists, and return what it holds afterwards."""
+
+    @abstractmethod
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """A pyarrow file system and the lake's root in it."""
+
+    def register(self, connection: Any) -> None:
+        """Make `uri()` readable to a DuckDB connection."""
+        return None
+
+
+class LocalStorage(Storage):
+    """A directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    def uri(self, path: str) -> str:
+        return str(self.root / path)
+
+    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
+        target = self.root / path
+        with _telling(f"write {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                pq.write_table(table, file, **options)
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+
+    def move(self, source: str, target: str) -> bool:
+        old, new = self.root / source, self.root / target
+        with _telling(f"publish {new}"):
+            new.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                old.replace(new)
+            except FileNotFoundError:
+                if new.exists():
+                    return False
+                raise
+            _sync_folder(new.parent)
+            return True
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def remove(self, path: str) -> None:
+        with _telling(f"remove {self.root / path}"):
+            (self.root / path).unlink(missing_ok=True)
+
+    def folders(self, path: str) -> list[str]:
+        folder = self.root / path
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+    def remove_folder(self, path: str) -> None:
+        shutil.rmtree(self.root / path, ignore_errors=True)
+
+    def create_text(self, path: str, text: str) -> str:
+        target = self.root / path
+        with _telling(f"write {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft = target.with_name(f"{target.name}.{os.getpid()}")
+            draft.write_text(text)
+            try:
+                # A hard link appears whole or not at all, and never replaces what another process put there first.
+                os.link(draft, target)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+            return target.read_text()
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        return pafs.LocalFileSystem(), str(self.root)
+
+
+class S3Storage(Storage):
+    """A bucket, or a prefix in one."""
+
+    def __init__(self, url: str, options: S3Options) -> None:
+        self.root = url.removeprefix("s3://").rstrip("/")
+        self._options = options
+        arguments: dict[str, Any] = {
+            "access_key": options.access_key,
+            "secret_key": options.secret_key,
+            "session_token": options.session_token,
+            "region": options.region,
+        }
+        if options.endpoint_url:
+            scheme, _, host = options.endpoint_url.partition("://")
+            arguments |= {"scheme": scheme, "endpoint_override": host.rstrip("/")}
+        self._fs = pafs.S3FileSystem(**{name: value for name, value in arguments.items() if value})
+
+    def uri(self, path: str) -> str:
+        return f"s3://{self.root}/{path}"
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
+        with _telling(f"write {self.uri(path)}"):
+            with self._fs.open_output_stream(self._at(path)) as stream:
+                pq.write_table(table, stream, **options)
+            return int(self._fs.get_file_info(self._at(path)).size)
+
+    def move(self, source: str, target: str) -> bool:
+        with _telling(f"publish {self.uri(target)}"):
+            try:
+                self._fs.copy_file(self._at(source), self._at(target))
+            except OSError:
+                if self.exists(target) and not self.exists(source):
+                    return False
+                raise
+            self._fs.delete_file(self._at(source))
+            return True
+
+    def exists(self, path: str) -> bool:
+        with _telling(f"look at {self.uri(path)}"):
+            return bool(self._fs.get_file_info(self._at(path)).type == pafs.FileType.File)
+
+    def remove(self, path: str) -> None:
+        with _telling(f"remove {self.uri(path)}"):
+            if self.exists(path):
+                self._fs.delete_file(self._at(path))
+
+    def folders(self, path: str) -> list[str]:
+        with _telling(f"list {self.uri(path)}"):
+            entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), allow_not_found=True))
+            return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
+
+    def remove_folder(self, path: str) -> None:
+        with _telling(f"remove {self.uri(path)}"):
+            selector = pafs.FileSelector(self._at(path), recursive=True, allow_not_found=True)
+            for entry in self._fs.get_file_info(selector):
+                if entry.type == pafs.FileType.File:
+                    self._fs.delete_file(entry.path)
+
+    def create_text(self, path: str, text: str) -> str:
+        with _telling(f"write {self.uri(path)}"):
+            if not self.exists(path):
+                with self._fs.open_output_stream(self._at(path)) as stream:
+                    stream.write(text.encode())
+            with self._fs.open_input_stream(self._at(path)) as stream:
+                return str(stream.read().decode())
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        return self._fs, self.root
+
+    def register(self, connection: Any) -> None:
+        import s3fs
+
+        options = self._options
+        client = {"region_name": options.region} if options.region else {}
+        connection.register_filesystem(
+            s3fs.S3FileSystem(
+                key=options.access_key,
+                secret=options.secret_key,
+                token=options.session_token,
+                endpoint_url=options.endpoint_url,
+                client_kwargs=client,
+                use_listings_cache=False,
+                skip_instance_cache=True,
+            )
+        )
+
+
+def open_storage(url: str, options: S3Options | None = None) -> Storage:
+    """The storage behind a directory's path or an s3://bucket/prefix URL."""
+    if url.startswith("s3://"):
+        if not url.removeprefix("s3://").strip("/"):
+            raise LakeError(f"The lake's URL {url!r} names no bucket.", "Write it as s3://bucket/prefix.")
+        return S3Storage(url, options or S3Options())
+    return LocalStorage(Path(url))
+
+
+class _telling:
+    """Turns failures of a file system into LakeErrors that say what was tried."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, pa.ArrowException)):
+            raise LakeError(f"Could not {self._what}: {_short(error)}.", _remedy(error)) from error
+
+
+def _short(error: BaseException) -> str:
+    text = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[0]
+    return text[:200].rstrip(".")
+
+
+def _remedy(error: BaseException) -> str:
+    code = getattr(error, "errno", None)
+    if code == 28:
+        return "Free some space; the next run takes up where this one stopped."
+    if code in (13, 30):
+        return "Give this user write access to the lake's folder, or set `lake` in kyra.toml to another one."
+    return "Nothing was lost; the next run takes up where this one stopped."
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def marker(state_id: str) -> str:
+    """The text of `_kyra.json`."""
+    return json.dumps({"state": state_id, "format": 1}) + "\n"
+
+
+def owner(text: str) -> Mapping[str, Any]:
+    """What `_kyra.json` says; empty when it is not ours to read."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -39,6 +39,9 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
+	@$(BIN)/python docs/generate.py
+
 bench: $(VENV)/.project ## Time `kyra load` against DuckDB's own reading of the same files
 	@$(BIN)/python benchmarks/load.py $(ARGS)
 
@@ -60,7 +63,7 @@ help: ## Show this list
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test check static format bench lock clean help
+.PHONY: demo test check static format docs bench lock clean help
 
 # ── set-up, made on demand ──
 

@@ -213,3 +213,24 @@ def test_make_help_tells_every_target() -> None:
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert [target for target in phony.group(1).split() if f"make {target} " not in told] == []
+
+
+def test_generated_parts_of_the_documents_are_fresh() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", GENERATE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "PYTHONPATH": "docs"},
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == [], "run `make docs`"
+
+
+GENERATE = """
+import generate
+for document in generate.documents():
+    if generate.renewed(document.read_text()) != document.read_text():
+        print(document.name)
+"""

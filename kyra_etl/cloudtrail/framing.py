@@ -8,6 +8,7 @@ of EventBridge. Anything else is a DecodeError that says what the bytes are inst
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kyra_etl.errors import DecodeError
 
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
+_INFLATE_ERRORS: tuple[type[Exception], ...] = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
 _RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
 
 
@@ -61,7 +63,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
         member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
         try:
             part = member.decompress(rest, room + 1)
-        except (igzip_lib.IsalError, zlib.error, EOFError, ValueError) as error:
+        except _INFLATE_ERRORS as error:
             raise DecodeError("corrupt_gzip", f"The gzip stream is damaged ({error}).", _READ_AGAIN) from error
         room -= len(part)
         if room < 0:
@@ -95,7 +97,9 @@ def frame(document: bytes) -> Framed:
     except RecursionError as error:
         raise DecodeError("not_json", "The JSON is nested too deeply to be a log file.", _EXPECTED) from error
     except msgspec.DecodeError:
-        return _sequence(body)
+        # Something in it is not JSON as msgspec reads it. One such record must not take its neighbours along.
+        elements = _scan(body)
+        return Framed(elements, []) if any(map(_hints, elements)) else _sequence(body)
     return Framed(_of_object(fields, body), [])
 
 
@@ -144,8 +148,9 @@ def _cloudtrail_only(records: list[bytes]) -> list[bytes]:
     """Without the envelope, JSON counts as CloudTrail's only if some object in it looks like a record."""
     if any(_hints(record) for record in records):
         return records
-    what = "holds no records" if not records else "is JSON, but not of CloudTrail"
-    raise DecodeError("no_records" if not records else "not_cloudtrail", f"The file {what}.", _EXPECTED)
+    if all(record in (b"{}", b"null") for record in records):
+        raise DecodeError("no_records", "The file holds no records.", _EXPECTED)
+    raise DecodeError("not_cloudtrail", "The file is JSON, but not of CloudTrail.", _EXPECTED)
 
 
 def _hints(record: bytes) -> bool:
@@ -161,6 +166,37 @@ def _is_notification(record: msgspec.Raw) -> bool:
     except (msgspec.DecodeError, RecursionError):
         return False
     return "s3" in fields or "Sns" in fields or "messageId" in fields
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},]', re.DOTALL)
+
+
+def _scan(body: bytes) -> list[bytes]:
+    """Elements of `Records`, or of a bare array, by brackets and quotes alone; none if the brackets do not close."""
+    elements: list[bytes] = []
+    closers: list[bytes] = []
+    key = b""
+    inside = start = 0
+    for token in _TOKEN.finditer(body):
+        text = token[0]
+        if text in (b"{", b"["):
+            closers.append(b"}" if text == b"{" else b"]")
+            if not inside and text == b"[" and (len(closers) == 1 or (len(closers) == 2 and key == b'"Records"')):
+                inside, start = len(closers), token.end()
+        elif text in (b"}", b"]"):
+            if not closers or closers.pop() != text:
+                return []
+            if inside and len(closers) < inside:
+                elements.append(body[start : token.start()].strip())
+                inside = 0
+            if not closers and body[token.end() :].strip():
+                return []
+        elif text == b"," and inside and len(closers) == inside:
+            elements.append(body[start : token.start()].strip())
+            start = token.end()
+        elif len(closers) == 1 and text != b",":
+            key = text
+    return [] if closers else [element for element in elements if element]
 
 
 def _sequence(body: bytes) -> Framed:

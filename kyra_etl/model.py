@@ -6,6 +6,7 @@ Windows are half-open, [start, end).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
@@ -81,6 +82,15 @@ class LedgerEntry:
     reason: str | None = None
     detail: str | None = None
     next_retry_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """What listing saw, while it goes on: `listed == already_loaded + linked to the run + ignored`."""
+
+    listed: int = 0
+    already_loaded: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,142 @@
+"""Local files into the lake, by the same road: no integration, no AWS."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from kyra_etl.batch import tidy
+from kyra_etl.cloudtrail import keys
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.errors import ObjectError, ObjectGone, UsageError
+from kyra_etl.lake import Lake
+from kyra_etl.model import Found, Limits, LogFile, RunReport
+from kyra_etl.ports import Clock, Progress, Silent
+from kyra_etl.run import Parts, Run, load_found, recorded, report, run_detections
+from kyra_etl.state import State
+
+LOCAL = "local"
+"""Integration and bucket name of local files in the ledger and the lake."""
+
+SUFFIXES = tuple(f"{stem}{gz}" for stem in (".json", ".jsonl", ".ndjson") for gz in ("", ".gz"))
+PAGE = 1_000
+
+
+class LocalFiles:
+    """Files of this machine as a bucket: the key is the absolute path, the etag the SHA-256 of the bytes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.name = LOCAL
+        self._clock = clock
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        return iter(())
+
+    def files(self, prefix: str) -> Iterator[LogFile]:
+        return iter(())
+
+    def read(self, key: str) -> bytes:
+        try:
+            return Path(key).read_bytes()
+        except FileNotFoundError:
+            raise ObjectGone(f"{key} is no longer there.") from None
+        except OSError as error:
+            raise ObjectError(
+                "unreadable", f"{key} cannot be read: {error.strerror}.", "Check its permissions, then load it again."
+            ) from error
+
+    def now(self) -> datetime:
+        return self._clock()
+
+
+def load(
+    paths: Sequence[Path],
+    *,
+    lake: Lake,
+    state: State,
+    corpus: Corpus | None,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Load files and folders (searched whole). With `corpus` None no detection runs.
+
+    A file named outright is tried whatever it is called; in a folder, files that are no JSON are ignored.
+    Raises UsageError for a path that does not exist, before anything is loaded.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise UsageError(f"{missing[0]} does not exist.", "Give files or folders of CloudTrail logs.")
+    parts = Parts(lake, state, corpus, limits, clock, progress or Silent())
+    with recorded("load", LOCAL, parts) as entry:
+        tidy(lake=lake, state=state)
+        found = _observe(entry.run_id, paths, parts)
+        run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
+        load_found(run, parts)
+        entry.report = report(run, parts, found, run_detections(parts))
+    return entry.report
+
+
+def _observe(run_id: str, paths: Sequence[Path], parts: Parts) -> Found:
+    found = Found()
+    page: list[LogFile] = []
+    parts.progress.stage("Reading")
+
+    def hand_over() -> None:
+        observed = parts.state.ledger.observe(run_id, LOCAL, LOCAL, page, "listed", parts.clock())
+        found.already_loaded += observed.already_loaded
+        page.clear()
+
+    for path, named in files_of(paths):
+        found.listed += 1
+        parts.progress.advance()
+        kind = kind_of(path, named=named)
+        if kind != "log":
+            found.ignored[kind] += 1
+            continue
+        page.append(_log_file(path))
+        if len(page) == PAGE:
+            hand_over()
+    if page:
+        hand_over()
+    return found
+
+
+def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Every file of the paths once, with whether it was named outright; folders in order of name."""
+    seen: set[Path] = set()
+    for path in paths:
+        found = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+        for file in found:
+            absolute = file.absolute()
+            if absolute not in seen:
+                seen.add(absolute)
+                yield absolute, file is path
+
+
+def kind_of(path: Path, *, named: bool) -> str:
+    """As `keys.parse_key`, but files outside CloudTrail's folders count too, by what they are called."""
+    info = keys.parse_key(path.as_posix(), path.stat().st_size)
+    if info.kind != "other":
+        return info.kind
+    for part, kind in (("_CloudTrail-Digest_", "digest"), ("_CloudTrail-Insight_", "insight")):
+        if part in path.name:
+            return kind
+    return "log" if named or path.name.endswith(SUFFIXES) else "other"
+
+
+def _log_file(path: Path) -> LogFile:
+    info = keys.parse_key(path.as_posix())
+    with path.open("rb") as file:
+        etag = hashlib.file_digest(file, "sha256").hexdigest()
+    return LogFile(
+        key=str(path),
+        etag=etag,
+        size=path.stat().st_size,
+        last_modified=keys.named_minute(path.name),
+        account=info.account,
+        region=info.region,
+        day=info.day,
+    )

@@ -1,0 +1,183 @@
+"""What every journey does once it knows its log files: batches, detections, and a report that adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from kyra_etl.batch import load_batch
+from kyra_etl.detect import detect_queued
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.errors import KyraError, StateError
+from kyra_etl.lake import Lake
+from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
+from kyra_etl.ports import Clock, LogBucket, Progress
+from kyra_etl.state import Lease, State
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The live parts a journey works with."""
+
+    lake: Lake
+    state: State
+    corpus: Corpus | None
+    limits: Limits
+    clock: Clock
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a journey over one integration's bucket."""
+
+    run_id: str
+    verb: Literal["sync", "backfill", "load"]
+    integration: str
+    bucket_name: str
+    bucket: LogBucket
+    started_at: datetime
+    account: str | None = None
+    historical: bool = False
+    lease: Lease | None = None
+    """Renewed after every batch, where the journey holds one."""
+
+
+@dataclass
+class Recorded:
+    """A run on its books; `report` must be set before the block ends."""
+
+    run_id: str
+    started_at: datetime
+    report: RunReport | None = None
+
+
+@contextmanager
+def recorded(verb: Literal["sync", "backfill", "load"], integration: str, parts: Parts) -> Iterator[Recorded]:
+    """Keep a run's start and its end in the state database, whichever way it ends."""
+    runs, clock = parts.state.runs, parts.clock
+    started_at = clock()
+    entry = Recorded(runs.start(verb, integration, started_at), started_at)
+    try:
+        yield entry
+    except BaseException as error:
+        said = str(error) if isinstance(error, KyraError) else f"{type(error).__name__}: {error}"
+        runs.finish(entry.run_id, None, state="failed", error=said, now=clock())
+        raise
+    skipped = entry.report is not None and entry.report.skipped is not None
+    runs.finish(entry.run_id, entry.report, state="skipped" if skipped else "succeeded", error=None, now=clock())
+
+
+def load_found(run: Run, parts: Parts) -> int:
+    """Load what is linked to the run and not loaded yet, batch by batch, each committed on its own.
+
+    Batches of dead attempts come first. Returns how many batches were committed.
+    """
+    ledger, limits = parts.state.ledger, parts.limits
+    committed = 0
+    overdue = ledger.take_over(run.run_id, run.integration, owner=run.run_id, lease_seconds=limits.lease_seconds)
+    waiting = ledger.workable(run.run_id)
+    parts.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
+    for batch in overdue:
+        committed += _load(batch, run, parts)
+    for entries in in_batches(waiting, limits):
+        planned = ledger.plan(
+            run.run_id,
+            run.integration,
+            run.bucket_name,
+            entries,
+            owner=run.run_id,
+            lease_seconds=limits.lease_seconds,
+            historical=run.historical,
+            now=parts.clock(),
+        )
+        if planned is not None:
+            committed += _load(planned, run, parts)
+    return committed
+
+
+def _load(batch: Batch, run: Run, parts: Parts) -> bool:
+    if run.lease is not None:
+        run.lease.renew()
+    return load_batch(
+        batch,
+        bucket=run.bucket,
+        lake=parts.lake,
+        state=parts.state,
+        corpus=parts.corpus,
+        limits=parts.limits,
+        clock=parts.clock,
+        progress=parts.progress,
+        integration_account=run.account,
+    )
+
+
+def in_batches(entries: list[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:
+    """Split log files by compressed bytes and by number, in their order; one larger than the limit stands alone."""
+    batch: list[LedgerEntry] = []
+    size = 0
+    for entry in entries:
+        if batch and (size + entry.file.size > limits.batch_bytes or len(batch) >= limits.batch_files):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.file.size
+    if batch:
+        yield batch
+
+
+def run_detections(parts: Parts) -> DetectReport:
+    """Run the detections that are queued, by this run or by one that did not come to it."""
+    if parts.corpus is None:
+        return DetectReport()
+    return detect_queued(
+        lake=parts.lake, state=parts.state, corpus=parts.corpus, now=parts.clock(), progress=parts.progress
+    )
+
+
+def report(run: Run, parts: Parts, found: Found, detected: DetectReport) -> RunReport:
+    """Count what the run did, each term by its own query, and insist that the numbers reconcile.
+
+    Raises StateError when they do not: that is a fault of ours, and better seen than carried on with.
+    """
+    tally = parts.state.ledger.tally(run.run_id)
+    counted = RunReport(
+        run_id=run.run_id,
+        verb=run.verb,
+        integration=run.integration,
+        started_at=run.started_at,
+        finished_at=parts.clock(),
+        listed=found.listed,
+        hinted=tally["hinted"],
+        carried=tally["carried"],
+        loaded=tally["loaded"],
+        already_loaded=found.already_loaded + tally["already_loaded"],
+        ignored=found.ignored.total(),
+        quarantined=tally["quarantined"],
+        gone=tally["gone"],
+        pending=tally["pending"],
+        records=tally["records"],
+        events=tally["events"],
+        duplicates=tally["duplicates"],
+        conflicts=tally["conflicts"],
+        malformed=tally["malformed"],
+        expired=tally["expired"],
+        alerts=detected.alerts_new,
+        batches=tally["batches"],
+        ignored_by_kind=dict(sorted(found.ignored.items())),
+        quarantined_by_reason=tally["quarantined_by_reason"],
+        lag_p50=tally["lag_p50"],
+        lag_p95=tally["lag_p95"],
+        lag_max=tally["lag_max"],
+        detect=detected,
+    )
+    imbalance = counted.imbalance()
+    if imbalance is not None:
+        raise StateError(
+            f"The numbers of run {run.run_id} do not reconcile: {imbalance}.",
+            "What is loaded stays loaded. Please report this with the output of `kyra status --json`.",
+        )
+    return counted

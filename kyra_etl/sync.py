@@ -1,0 +1,77 @@
+"""One incremental run over an integration: discover → load → detect → report."""
+
+from __future__ import annotations
+
+from kyra_etl.batch import tidy
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.discover import discover
+from kyra_etl.lake import Lake
+from kyra_etl.model import Integration, Limits, RunReport
+from kyra_etl.ports import Clock, LogBucket, Progress, Silent
+from kyra_etl.run import Parts, Recorded, Run, load_found, recorded, report, run_detections
+from kyra_etl.state import Lease, State
+
+
+def sync(
+    integration: Integration,
+    *,
+    bucket: LogBucket,
+    lake: Lake,
+    state: State,
+    corpus: Corpus | None,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Load every log file that came since, exactly once, and raise its alerts.
+
+    A run of the same integration that is under way makes this one return at once, `skipped` saying so. Raises
+    KyraError; what was committed by then stays, and the next run goes on from there.
+    """
+    parts = Parts(lake, state, corpus, limits, clock, progress or Silent())
+    with recorded("sync", integration.name, parts) as entry:
+        if integration.paused:
+            entry.report = _skipped(entry, integration, "the integration is paused", clock)
+            return entry.report
+        lease = state.leases.take(f"sync:{integration.name}", entry.run_id, limits.lease_seconds)
+        if lease is None:
+            entry.report = _skipped(entry, integration, "another sync of this integration is running", clock)
+            return entry.report
+        try:
+            entry.report = _sync(entry, integration, bucket, lease, parts)
+        finally:
+            lease.release()
+        return entry.report
+
+
+def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: Lease, parts: Parts) -> RunReport:
+    state = parts.state
+    run = Run(
+        entry.run_id,
+        "sync",
+        integration.name,
+        integration.bucket,
+        bucket,
+        entry.started_at,
+        account=integration.account_id,
+        historical=state.runs.last(integration.name, state="succeeded") is None,
+        lease=lease,
+    )
+    tidy(lake=parts.lake, state=state)
+    found = discover(
+        run.run_id,
+        integration,
+        bucket=bucket,
+        state=state,
+        now=run.started_at,
+        lookback_days=parts.limits.lookback_days,
+        progress=parts.progress,
+    )
+    state.ledger.carry(run.run_id, integration.name, parts.clock())
+    load_found(run, parts)
+    detected = run_detections(parts)
+    return report(run, parts, found, detected)
+
+
+def _skipped(entry: Recorded, integration: Integration, why: str, clock: Clock) -> RunReport:
+    return RunReport(entry.run_id, "sync", integration.name, entry.started_at, finished_at=clock(), skipped=why)

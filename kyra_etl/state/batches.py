@@ -1,0 +1,141 @@
+"""Batches: planned once, owned under a lease, taken over when the lease ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Update, insert, select, update
+
+from kyra_etl.model import Batch, LedgerEntry
+from kyra_etl.state import tables
+from kyra_etl.state.database import Database, chunks
+from kyra_etl.state.entries import entries_query, entry, in_order, link
+
+_files, _batches = tables.log_files, tables.batches
+
+
+class Batches:
+    _database: Database
+
+    def plan(
+        self,
+        run_id: str,
+        integration: str,
+        bucket: str,
+        entries: Sequence[LedgerEntry],
+        *,
+        owner: str,
+        lease_seconds: float,
+        historical: bool,
+        now: datetime,
+    ) -> Batch | None:
+        """Puts those of `entries` that nobody planned meanwhile into a new batch; None when there is none left."""
+        with self._database.write() as connection:
+            rows: list[Row[Any]] = []
+            for ids in chunks(sorted({e.id for e in entries})):
+                query = entries_query().where(_files.c.id.in_(ids), _files.c.state.in_(["pending", "quarantined"]))
+                query = query.where(_files.c.integration == integration, _files.c.bucket == bucket)
+                rows += connection.execute(query).all()
+            if not rows:
+                return None
+            batch_id = f"{now:%Y%m%dT%H%M%S}-{_digest(integration, bucket, rows)}"
+            connection.execute(
+                insert(_batches).values(
+                    batch_id=batch_id,
+                    integration=integration,
+                    bucket=bucket,
+                    run_id=run_id,
+                    state="planned",
+                    attempt=1,
+                    owner=owner,
+                    lease_expires_at=self._database.clock(connection) + timedelta(seconds=lease_seconds),
+                    historical=historical,
+                    planned_at=now,
+                )
+            )
+            for ids in chunks([row.id for row in rows]):
+                planning = update(_files).where(_files.c.id.in_(ids))
+                connection.execute(
+                    planning.values(state="planned", batch_id=batch_id, plans=_files.c.plans + 1, changed_at=now)
+                )
+            return Batch(batch_id, integration, bucket, 1, _of_batch(connection, batch_id), run_id, historical)
+
+    def take_over(self, run_id: str, integration: str, *, owner: str, lease_seconds: float) -> list[Batch]:
+        """The integration's batches whose lease ended, now this run's, under the next attempt: the old one is void.
+
+        Their log files count as carried by this run.
+        """
+        c = _batches.c
+        with self._database.write() as connection:
+            clock = self._database.clock(connection)
+            taking = (
+                update(_batches)
+                .where(c.integration == integration, c.state == "planned", c.lease_expires_at <= clock)
+                .values(
+                    attempt=c.attempt + 1,
+                    run_id=run_id,
+                    owner=owner,
+                    lease_expires_at=clock + timedelta(seconds=lease_seconds),
+                )
+                .returning(c.batch_id, c.bucket, c.attempt, c.historical)
+            )
+            batches = [
+                Batch(batch_id, integration, bucket, attempt, _of_batch(connection, batch_id), run_id, historical)
+                for batch_id, bucket, attempt, historical in connection.execute(taking).all()
+            ]
+            link(self._database, connection, run_id, [e.id for batch in batches for e in batch.entries], "carried")
+        return sorted(batches, key=lambda batch: batch.batch_id)
+
+    def heartbeat(self, batch: Batch, lease_seconds: float) -> bool:
+        """Moves the end of the lease on. False when the batch is somebody else's by now, or settled."""
+        with self._database.write() as connection:
+            until = self._database.clock(connection) + timedelta(seconds=lease_seconds)
+            return connection.execute(still_ours(batch).values(lease_expires_at=until)).rowcount == 1
+
+    def abandon(self, batch: Batch, reason: str, now: datetime) -> None:
+        """Gives the log files back as pending, if the batch is still planned under this attempt."""
+        with self._database.write() as connection:
+            giving_up = still_ours(batch).values(state="abandoned", reason=reason, settled_at=now)
+            if connection.execute(giving_up).rowcount == 1:
+                give_back(connection, batch.batch_id, now)
+
+    def live_batches(self) -> set[tuple[str, int]]:
+        """(batch_id, attempt) of every planned batch: any other staging is dead."""
+        query = select(_batches.c.batch_id, _batches.c.attempt).where(_batches.c.state == "planned")
+        with self._database.read() as connection:
+            return {(batch_id, attempt) for batch_id, attempt in connection.execute(query)}
+
+    def historical_batches(self, batch_ids: Iterable[str]) -> set[str]:
+        """Those of `batch_ids` that came by backfill, initial sync or load."""
+        query = select(_batches.c.batch_id).where(_batches.c.historical)
+        with self._database.read() as connection:
+            found = (
+                connection.scalars(query.where(_batches.c.batch_id.in_(c))) for c in chunks(sorted(set(batch_ids)))
+            )
+            return {batch_id for some in found for batch_id in some}
+
+
+def still_ours(batch: Batch) -> Update:
+    """An UPDATE that meets the batch only while it is planned under this very attempt."""
+    c = _batches.c
+    return update(_batches).where(c.batch_id == batch.batch_id, c.state == "planned", c.attempt == batch.attempt)
+
+
+def give_back(connection: Connection, batch_id: str, now: datetime) -> None:
+    """Makes what is still planned in the batch pending."""
+    giving = update(_files).where(_files.c.batch_id == batch_id, _files.c.state == "planned")
+    connection.execute(giving.values(state="pending", batch_id=None, changed_at=now))
+
+
+def _of_batch(connection: Connection, batch_id: str) -> tuple[LedgerEntry, ...]:
+    query = entries_query().where(_files.c.batch_id == batch_id, _files.c.state == "planned")
+    return tuple(in_order(entry(row) for row in connection.execute(query)))
+
+
+def _digest(integration: str, bucket: str, rows: Sequence[Row[Any]]) -> str:
+    """Names the batch by its exact content; `plans` tells a plan from the one of the same files before it."""
+    lines = sorted(f"{row.key}\0{row.etag}\0{row.plans}" for row in rows)
+    return hashlib.sha256("\n".join([integration, bucket, *lines]).encode()).hexdigest()[:12]

@@ -1,0 +1,197 @@
+"""The commit: the one transaction in which log files become loaded and data files become part of the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, tuple_, update
+
+from kyra_etl.errors import CommitRefused, StateError, VersionMismatch
+from kyra_etl.model import Commit, DataFile, FileOutcome
+from kyra_etl.state import tables
+from kyra_etl.state.backoff import next_retry
+from kyra_etl.state.batches import give_back, still_ours
+from kyra_etl.state.database import Database, chunks
+
+_files, _partitions, _data_files = tables.log_files, tables.partitions, tables.data_files
+
+_SUMS = ("records", "events", "duplicates", "conflicts", "malformed", "expired")
+
+
+class Commits:
+    _database: Database
+
+    def versions(self, partitions: Iterable[tuple[str, date]]) -> dict[tuple[str, date], int]:
+        """How often each (account, date) was committed to; 0 for never."""
+        with self._database.read() as connection:
+            return _versions(connection, partitions)
+
+    def commit(self, commit: Commit, now: datetime) -> None:
+        """Makes the commit true, wholly or not at all.
+
+        Raises CommitRefused unless the batch is still planned under this attempt, and VersionMismatch unless every
+        partition still has the version that deduplication read. Log files of the batch without an outcome, or
+        with outcome pending, are given back.
+        """
+        batch = commit.batch
+        with self._database.write() as connection:
+            sizes = _sizes(connection, batch.batch_id)
+            settling = still_ours(batch).values(state="committed", settled_at=now, **_totals(commit.outcomes, sizes))
+            if connection.execute(settling).rowcount != 1:
+                raise CommitRefused(
+                    f"Attempt {batch.attempt} of batch {batch.batch_id} no longer owns it.",
+                    "Nothing was written; whoever took it over completes it.",
+                )
+            self._advance(connection, commit.versions)
+            _settle(connection, commit, sizes, now)
+            give_back(connection, batch.batch_id, now)
+            if commit.data_files:
+                rows = [_data_row(file, batch.batch_id) for file in commit.data_files]
+                connection.execute(insert(_data_files), rows)
+            if commit.detections:
+                queued = [
+                    {"batch_id": batch.batch_id, "detection": one, "queued_at": now} for one in set(commit.detections)
+                ]
+                connection.execute(insert(tables.detection_queue), queued)
+
+    def _advance(self, connection: Connection, read: Mapping[tuple[str, date], int]) -> None:
+        now_at = _versions(connection, read)
+        moved = sorted(partition for partition, version in read.items() if now_at[partition] != version)
+        if moved:
+            account, day = moved[0]
+            more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+            raise VersionMismatch(
+                f"Another commit changed the partition {account}/{day}{more} meanwhile.",
+                "Nothing was written; deduplicate again and commit again.",
+            )
+        if read:
+            rows = [
+                {"account": account, "date": day, "version": version + 1} for (account, day), version in read.items()
+            ]
+            moving = self._database.insert(_partitions)
+            moving = moving.on_conflict_do_update(
+                index_elements=[_partitions.c.account, _partitions.c.date], set_={"version": moving.excluded.version}
+            )
+            connection.execute(moving, rows)
+
+    def data_files(
+        self,
+        kind: str,
+        *,
+        accounts: Collection[str] | None = None,
+        first: date | None = None,
+        last: date | None = None,
+        batch_ids: Collection[str] | None = None,
+    ) -> list[DataFile]:
+        """Live files of committed batches, by path: of these accounts, batches, dates `first` to `last` inclusive."""
+        query = select(_data_files).where(_data_files.c.live, _data_files.c.kind == kind)
+        if first is not None:
+            query = query.where(_data_files.c.date >= first)
+        if last is not None:
+            query = query.where(_data_files.c.date <= last)
+        queries = [query]
+        for column, values in ((_data_files.c.account, accounts), (_data_files.c.batch_id, batch_ids)):
+            if values is not None:
+                queries = [q.where(column.in_(some)) for q in queries for some in chunks(sorted(set(values)))]
+        with self._database.read() as connection:
+            files = [_data_file(row) for one in queries for row in connection.execute(one).mappings()]
+        return sorted(files, key=lambda file: file.path)
+
+    def unpublished(self) -> list[DataFile]:
+        """The live files that still wait in staging for their rename, by path."""
+        query = select(_data_files).where(_data_files.c.live, ~_data_files.c.published)
+        with self._database.read() as connection:
+            files = [_data_file(row) for row in connection.execute(query).mappings()]
+        return sorted(files, key=lambda file: file.path)
+
+    def mark_published(self, paths: Sequence[str]) -> None:
+        """Notes that these files are at their final path; saying so twice is harmless."""
+        with self._database.write() as connection:
+            for some in chunks(paths):
+                connection.execute(update(_data_files).where(_data_files.c.path.in_(some)).values(published=True))
+
+
+def _versions(connection: Connection, partitions: Iterable[tuple[str, date]]) -> dict[tuple[str, date], int]:
+    versions = dict.fromkeys(partitions, 0)
+    c = _partitions.c
+    for some in chunks(sorted(versions), 250):
+        query = select(c.account, c.date, c.version).where(tuple_(c.account, c.date).in_(some))
+        versions |= {(account, day): version for account, day, version in connection.execute(query)}
+    return versions
+
+
+def _sizes(connection: Connection, batch_id: str) -> dict[int, tuple[int, int]]:
+    """(bytes as stored, failed attempts so far) of each log file planned in the batch."""
+    query = select(_files.c.id, _files.c.size, _files.c.attempts)
+    rows = connection.execute(query.where(_files.c.batch_id == batch_id, _files.c.state == "planned"))
+    return {id_: (size, attempts) for id_, size, attempts in rows}
+
+
+def _totals(outcomes: Sequence[FileOutcome], sizes: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
+    loaded = [outcome for outcome in outcomes if outcome.state == "loaded"]
+    sums = {name: sum(getattr(outcome, name) for outcome in loaded) for name in _SUMS}
+    firsts = [outcome.first_event_at for outcome in loaded if outcome.first_event_at]
+    lasts = [outcome.last_event_at for outcome in loaded if outcome.last_event_at]
+    return sums | {
+        "files": len(loaded),
+        "bytes": sum(sizes[outcome.id][0] for outcome in loaded if outcome.id in sizes),
+        "first_event_at": min(firsts, default=None),
+        "last_event_at": max(lasts, default=None),
+    }
+
+
+def _settle(connection: Connection, commit: Commit, sizes: Mapping[int, tuple[int, int]], now: datetime) -> None:
+    """Writes the outcome of every log file: one statement for each kind of outcome."""
+    strangers = [outcome.id for outcome in commit.outcomes if outcome.id not in sizes]
+    if strangers:
+        raise StateError(
+            f"Log file {strangers[0]} is not planned in batch {commit.batch.batch_id}.", "Nothing was written."
+        )
+    kinds: dict[str, tuple[Callable[[FileOutcome], dict[str, Any]], list[dict[str, Any]]]] = {
+        "loaded": (lambda outcome: _loaded(outcome, commit.batch.run_id, now), []),
+        "quarantined": (lambda outcome: _quarantined(outcome, sizes[outcome.id][1] + 1, now), []),
+        "gone": (lambda outcome: {"reason": outcome.reason, "detail": outcome.detail, "next_retry_at": None}, []),
+    }
+    for outcome in commit.outcomes:
+        if outcome.state in kinds:
+            values, rows = kinds[outcome.state]
+            rows.append({"this": outcome.id, "state": outcome.state, "changed_at": now} | values(outcome))
+    for _, rows in kinds.values():
+        if rows:
+            connection.execute(update(_files).where(_files.c.id == bindparam("this")), rows)
+
+
+def _loaded(outcome: FileOutcome, run_id: str, now: datetime) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in _SUMS} | {
+        "uncompressed": outcome.uncompressed,
+        "sha256": outcome.sha256,
+        "first_event_at": outcome.first_event_at,
+        "last_event_at": outcome.last_event_at,
+        "run_id": run_id,
+        "loaded_at": now,
+        "reason": None,
+        "detail": None,
+        "next_retry_at": None,
+    }
+
+
+def _quarantined(outcome: FileOutcome, attempts: int, now: datetime) -> dict[str, Any]:
+    reason = outcome.reason or "unknown"
+    return {
+        "reason": reason,
+        "detail": (outcome.detail or "")[:2000],
+        "attempts": attempts,
+        "next_retry_at": next_retry(now, reason, attempts, permanent=outcome.permanent),
+        "batch_id": None,
+    }
+
+
+def _data_row(file: DataFile, batch_id: str) -> dict[str, Any]:
+    names = [column.name for column in _data_files.c if column.name not in ("batch_id", "live")]
+    return {name: getattr(file, name) for name in names} | {"batch_id": batch_id, "live": True}
+
+
+def _data_file(row: RowMapping) -> DataFile:
+    return DataFile(**{name: value for name, value in row.items() if name not in ("batch_id", "live")})

@@ -1,0 +1,150 @@
+"""Findings and the events behind them: written so that only what is known counts, never the order it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select
+
+from kyra_etl.errors import StateError
+from kyra_etl.model import SEVERITIES, Finding
+from kyra_etl.state import tables
+from kyra_etl.state.database import Database, chunks
+from kyra_etl.state.tables import clean
+
+_findings, _events = tables.findings, tables.alert_events
+_COLUMNS = (
+    "account",
+    "event_id",
+    "alert_id",
+    "event_time",
+    "severity",
+    "region",
+    "actor",
+    "source_ip",
+    "target",
+    "summary",
+)
+
+RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+
+
+def fold(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each (account, event_id): the most severe, with the evidence of all that share its key."""
+    folded: dict[tuple[str, str], Finding] = {}
+    for finding in sorted(map(_cleaned, findings), key=_precedence):
+        key = finding.account, finding.event_id
+        first = folded.get(key)
+        if not finding.alert_id:
+            raise StateError(f"A finding of {finding.detection} names no alert.", "Set alert_id before recording it.")
+        if first is None:
+            own = {finding.event_id, *finding.event_ids}
+            folded[key] = replace(finding, event_ids=tuple(sorted(own)))
+        else:
+            both = tuple(sorted({*first.event_ids, *finding.event_ids}))
+            live = {i for one in (first, finding) for i in one.event_ids if i not in one.historical_ids}
+            old = (first.historical_ids | finding.historical_ids) - live
+            times = {**finding.event_times, **first.event_times}
+            folded[key] = replace(first, event_ids=both, historical_ids=old, event_times=times)
+    return list(folded.values())
+
+
+def upsert(database: Database, connection: Connection, detection: str, findings: Sequence[Finding]) -> set[str]:
+    """Writes folded findings and their events; returns the ids of all alerts that may look different now."""
+    before = _before(connection, detection, findings)
+    shrunk: set[str] = set()
+    for finding in findings:
+        alert_id, event_ids = before.get((finding.account, finding.event_id), ("", set()))
+        if alert_id and (alert_id != finding.alert_id or event_ids - set(finding.event_ids)):
+            shrunk.add(alert_id)
+    if findings:
+        rows = [
+            {name: getattr(f, name) for name in _COLUMNS} | {"detection": detection, "event_ids": list(f.event_ids)}
+            for f in findings
+        ]
+        writing = database.insert(_findings)
+        kept = [*_COLUMNS[2:], "event_ids"]
+        key = [_findings.c.detection, _findings.c.account, _findings.c.event_id]
+        connection.execute(
+            writing.on_conflict_do_update(index_elements=key, set_={name: writing.excluded[name] for name in kept}),
+            rows,
+        )
+        _upsert_events(database, connection, findings)
+    _prune(connection, shrunk)
+    return {finding.alert_id for finding in findings} | shrunk
+
+
+def _upsert_events(database: Database, connection: Connection, findings: Sequence[Finding]) -> None:
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for finding in findings:
+        times = {**finding.event_times, finding.event_id: finding.event_time}
+        for event_id in finding.event_ids:
+            new: dict[str, Any] = {
+                "alert_id": finding.alert_id,
+                "event_id": event_id,
+                "event_time": times.get(event_id),
+            }
+            new["historical"] = event_id in finding.historical_ids
+            known = rows.setdefault((finding.alert_id, event_id), new)
+            known["historical"] = known["historical"] and new["historical"]
+            known["event_time"] = min((t for t in (known["event_time"], new["event_time"]) if t), default=None)
+    writing = database.insert(_events)
+    ours, theirs = _events.c.event_time, writing.excluded.event_time
+    connection.execute(
+        writing.on_conflict_do_update(
+            index_elements=[_events.c.alert_id, _events.c.event_id],
+            set_={
+                # an event delivered live once is live for good; of two times for one id, the earlier
+                "historical": and_(_events.c.historical, writing.excluded.historical),
+                "event_time": case((or_(ours.is_(None), theirs < ours), theirs), else_=ours),
+            },
+        ),
+        list(rows.values()),
+    )
+
+
+def _before(
+    connection: Connection, detection: str, findings: Sequence[Finding]
+) -> dict[tuple[str, str], tuple[str, set[str]]]:
+    """The alert and the events of the findings about to be replaced."""
+    c = _findings.c
+    query = select(c.account, c.event_id, c.alert_id, c.event_ids).where(c.detection == detection)
+    before: dict[tuple[str, str], tuple[str, set[str]]] = {}
+    for ids in chunks(sorted({finding.event_id for finding in findings})):
+        for account, event_id, alert_id, event_ids in connection.execute(query.where(c.event_id.in_(ids))):
+            before[account, event_id] = alert_id, set(event_ids)
+    return before
+
+
+def _prune(connection: Connection, alert_ids: set[str]) -> None:
+    """Takes from these alerts the events that none of their findings rests on any more."""
+    held: dict[str, set[str]] = {alert_id: set() for alert_id in alert_ids}
+    stale: list[dict[str, str]] = []
+    for ids in chunks(sorted(alert_ids)):
+        query = select(_findings.c.alert_id, _findings.c.event_ids).where(_findings.c.alert_id.in_(ids))
+        for alert_id, event_ids in connection.execute(query):
+            held[alert_id].update(event_ids)
+        have = select(_events.c.alert_id, _events.c.event_id).where(_events.c.alert_id.in_(ids))
+        stale += [{"a": a, "e": e} for a, e in connection.execute(have) if e not in held[a]]
+    if stale:
+        taking = delete(_events).where(_events.c.alert_id == bindparam("a"), _events.c.event_id == bindparam("e"))
+        connection.execute(taking, stale)
+
+
+def _cleaned(finding: Finding) -> Finding:
+    """Its ids as the database will give them back, so that they compare."""
+    return replace(
+        finding,
+        account=clean(finding.account),
+        event_id=clean(finding.event_id),
+        event_ids=tuple(map(clean, finding.event_ids)),
+        historical_ids=frozenset(map(clean, finding.historical_ids)),
+        event_times={clean(event_id): time for event_id, time in finding.event_times.items()},
+    )
+
+
+def _precedence(finding: Finding) -> tuple[Any, ...]:
+    texts = (finding.alert_id, finding.region, finding.actor, finding.source_ip, finding.target, finding.summary)
+    return (-RANK[finding.severity], finding.event_time, *(text or "" for text in texts))

@@ -1,0 +1,367 @@
+"""Every table of the state database. Migrations make them; a test holds the two together.
+
+Times are naive UTC. The ledger keeps no foreign key to `integrations`: removing one leaves the truth about
+what is in the lake, and local loads have none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.engine import Dialect
+
+
+def clean(text: str) -> str:
+    """`text` as every database can store it: no NUL (PostgreSQL has none), no lone surrogates (UTF-8 has none)."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode(errors="backslashreplace").decode()
+    return text
+
+
+class Str(TypeDecorator[str]):
+    """Text from anywhere, an attacker's user agent included: stored cleaned, so that it never stops a commit."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else clean(value)
+
+
+class Time(TypeDecorator[datetime]):
+    """A naive UTC time. A time with a zone is a mistake that drivers would hide, each in its own way."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is not None:
+            raise ValueError("times are naive UTC here, this one has a zone")
+        return value
+
+
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _count(name: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, nullable=False, server_default=false())
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", Str, primary_key=True),
+    Column("value", Str, nullable=False),
+)
+
+integrations = Table(
+    "integrations",
+    metadata,
+    Column("name", Str, primary_key=True),
+    Column("bucket", Str, nullable=False),
+    Column("account_id", Str),
+    Column("role_arn", Str),
+    Column("external_id", Str),
+    Column("region", Str),
+    Column("prefix", Str, nullable=False),
+    Column("sns_topic_arn", Str),
+    Column("queue_url", Str),
+    _flag("paused"),
+    Column("created_at", Time, nullable=False),
+    Column("checked_at", Time),
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("integration", Str, ForeignKey("integrations.name", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Str, nullable=False),
+    Column("passed", Boolean),
+    Column("detail", Str, nullable=False),
+    Column("remedy", Str, nullable=False),
+)
+
+trails = Table(
+    "trails",
+    metadata,
+    Column("integration", Str, ForeignKey("integrations.name", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Str),
+    Column("arn", Str),
+    Column("bucket", Str),
+    Column("prefix", Str),
+    Column("home_region", Str),
+    Column("multi_region", Boolean),
+    Column("organization", Boolean),
+    Column("logging", Boolean),
+    Column("latest_delivery_at", Time),
+    Column("latest_delivery_error", Str),
+    Column("kms_key_id", Str),
+    Column("checked_at", Time, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Str, primary_key=True),
+    Column("verb", Str, nullable=False),
+    Column("integration", Str, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("finished_at", Time),
+    Column("error", Str),
+    Column("report", JSON(none_as_null=True)),
+    Index(None, "integration", "started_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Str, primary_key=True),
+    Column("owner", Str, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("expires_at", Time, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("integration", Str, primary_key=True),
+    Column("account", Str, primary_key=True),
+    Column("region", Str, primary_key=True),
+    Column("day", Date),
+    Column("last_key", Str),
+    Column("last_delivered_at", Time),
+    Column("listed_at", Time),
+    Column("day_folders", Integer),
+    Column("swept_at", Time),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_id", Str, primary_key=True),
+    Column("integration", Str, nullable=False),
+    Column("bucket", Str, nullable=False),
+    Column("run_id", Str, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("owner", Str, nullable=False),
+    Column("lease_expires_at", Time, nullable=False),
+    _flag("historical"),
+    Column("planned_at", Time, nullable=False),
+    Column("settled_at", Time),
+    Column("reason", Str),
+    # what its loaded files add up to, so that an integration's totals need not read every file it ever had
+    _count("files"),
+    _count("bytes"),
+    _count("records"),
+    _count("events"),
+    _count("duplicates"),
+    _count("conflicts"),
+    _count("malformed"),
+    _count("expired"),
+    Column("first_event_at", Time),
+    Column("last_event_at", Time),
+    CheckConstraint("state IN ('planned', 'committed', 'abandoned')", name="state"),
+    Index(None, "integration", "state"),
+    Index(None, "run_id"),
+)
+
+log_files = Table(
+    "log_files",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("integration", Str, nullable=False),
+    Column("bucket", Str, nullable=False),
+    Column("key", Str, nullable=False),
+    Column("etag", Str, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("last_modified", Time),
+    Column("account", Str),
+    Column("region", Str),
+    Column("day", Date),
+    Column("state", Str, nullable=False),
+    Column("observed_at", Time, nullable=False),
+    Column("changed_at", Time, nullable=False),
+    Column("plans", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("reason", Str),
+    Column("detail", Str),
+    Column("next_retry_at", Time),
+    Column("batch_id", Str),
+    Column("run_id", Str),
+    Column("loaded_at", Time),
+    _count("records"),
+    _count("events"),
+    _count("duplicates"),
+    _count("conflicts"),
+    _count("malformed"),
+    _count("expired"),
+    _count("uncompressed"),
+    Column("sha256", Str),
+    Column("first_event_at", Time),
+    Column("last_event_at", Time),
+    UniqueConstraint("integration", "bucket", "key", "etag"),
+    CheckConstraint("state IN ('pending', 'planned', 'loaded', 'quarantined', 'gone')", name="state"),
+    CheckConstraint("records = events + duplicates + malformed + expired", name="records"),
+    Index(None, "integration", "state"),
+    Index(None, "batch_id"),
+    Index(None, "changed_at"),
+)
+
+run_files = Table(
+    "run_files",
+    metadata,
+    Column("run_id", Str, ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("log_file_id", _Id, ForeignKey("log_files.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("how", Str, nullable=False),
+    CheckConstraint("how IN ('listed', 'hinted', 'carried')", name="how"),
+    Index(None, "log_file_id"),
+)
+
+partitions = Table(
+    "partitions",
+    metadata,
+    Column("account", Str, primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+data_files = Table(
+    "data_files",
+    metadata,
+    Column("path", Str, primary_key=True),
+    Column("staged_path", Str, nullable=False),
+    Column("kind", Str, nullable=False),
+    Column("batch_id", Str, ForeignKey("batches.batch_id"), nullable=False),
+    Column("account", Str),
+    Column("date", Date),
+    Column("rows", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("min_time", Time),
+    Column("max_time", Time),
+    _flag("published"),
+    _flag("live"),
+    Index(None, "kind", "account", "date"),
+    Index(None, "batch_id"),
+    Index(None, "published"),
+)
+
+detection_queue = Table(
+    "detection_queue",
+    metadata,
+    Column("batch_id", Str, ForeignKey("batches.batch_id"), primary_key=True),
+    Column("detection", Str, primary_key=True),
+    Column("queued_at", Time, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Str),
+    Column("failed_at", Time),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("detection", Str, primary_key=True),
+    Column("account", Str, primary_key=True),
+    Column("event_id", Str, primary_key=True),
+    Column("alert_id", Str, nullable=False),
+    Column("event_time", Time, nullable=False),
+    Column("severity", Str, nullable=False),
+    Column("region", Str),
+    Column("actor", Str),
+    Column("source_ip", Str),
+    Column("target", Str),
+    Column("summary", Str),
+    Column("event_ids", JSON, nullable=False),
+    Index(None, "alert_id"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", Str, primary_key=True),
+    Column("detection", Str, nullable=False),
+    Column("title", Str, nullable=False),
+    Column("severity", Str, nullable=False),
+    Column("attack", JSON, nullable=False),
+    Column("attack_legacy", JSON, nullable=False),
+    Column("account", Str, nullable=False),
+    Column("region", Str),
+    Column("actor", Str),
+    Column("source_ip", Str),
+    Column("target", Str),
+    Column("summary", Str),
+    Column("first_seen", Time, nullable=False),
+    Column("last_seen", Time, nullable=False),
+    Column("event_count", Integer, nullable=False),
+    _flag("historical"),
+    Column("status", Str, nullable=False),
+    Column("closed_reason", Str),
+    Column("closed_severity", Str),
+    Column("created_at", Time, nullable=False),
+    Column("changed_at", Time, nullable=False),
+    CheckConstraint("status IN ('open', 'acknowledged', 'closed')", name="status"),
+    Index(None, "last_seen"),
+    Index(None, "changed_at"),
+)
+
+alert_events = Table(
+    "alert_events",
+    metadata,
+    Column("alert_id", Str, primary_key=True),
+    Column("event_id", Str, primary_key=True),
+    Column("event_time", Time),
+    _flag("historical"),
+)
+
+alert_moves = Table(
+    "alert_moves",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("alert_id", Str, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("what", Str, nullable=False),
+    Column("before", Str, nullable=False),
+    Column("after", Str, nullable=False),
+    Column("note", Str),
+    Index(None, "alert_id"),
+)

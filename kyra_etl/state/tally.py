@@ -1,0 +1,105 @@
+"""Counting: every term by its own query over one snapshot, so that numbers that agree prove something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select
+
+from kyra_etl.state import tables
+from kyra_etl.state.database import Database
+
+_files, _links, _batches = tables.log_files, tables.run_files, tables.batches
+
+
+class Tallies:
+    _database: Database
+
+    def tally(self, run_id: str) -> dict[str, Any]:
+        """What became of the run's log files.
+
+        hinted, carried, linked_listed: by how they came to the run. loaded (by this run), already_loaded (by another,
+        after this one had linked them), quarantined, gone, pending (planned ones too): by where they are now.
+        records, events, duplicates, conflicts, malformed, expired: over the files loaded by this run.
+        batches, quarantined_by_reason, and lag_p50, lag_p95, lag_max in seconds from a file's last event to its
+        delivery (None when no loaded file has both times).
+        """
+        c = _files.c
+        loaded = (c.state == "loaded", c.run_id == run_id)
+        counted: dict[str, tuple[ColumnElement[bool], ...]] = {
+            "hinted": (_links.c.how == "hinted",),
+            "carried": (_links.c.how == "carried",),
+            "linked_listed": (_links.c.how == "listed",),
+            "loaded": loaded,
+            "already_loaded": (c.state == "loaded", c.run_id != run_id),
+            "quarantined": (c.state == "quarantined",),
+            "gone": (c.state == "gone",),
+            "pending": (c.state.in_(["pending", "planned"]),),
+        }
+        summed = ("records", "events", "duplicates", "conflicts", "malformed", "expired")
+        with self._database.read() as connection:
+            terms: dict[str, Any] = {
+                name: connection.scalar(_of_run(run_id, func.count()).where(*terms)) for name, terms in counted.items()
+            }
+            for name in summed:
+                total = connection.scalar(_of_run(run_id, func.sum(c[name])).where(*loaded))
+                terms[name] = int(total or 0)
+            committed = select(func.count()).where(_batches.c.run_id == run_id, _batches.c.state == "committed")
+            terms["batches"] = connection.scalar(committed)
+            reasons = _of_run(run_id, c.reason, func.count()).where(c.state == "quarantined").group_by(c.reason)
+            terms["quarantined_by_reason"] = dict(sorted(connection.execute(reasons).all()))
+            times = _of_run(run_id, c.last_modified, c.last_event_at).where(*loaded)
+            times = times.where(c.last_modified.is_not(None), c.last_event_at.is_not(None))
+            lags = sorted((at - last).total_seconds() for at, last in connection.execute(times))
+        return terms | {
+            "lag_p50": _percentile(lags, 0.5),
+            "lag_p95": _percentile(lags, 0.95),
+            "lag_max": _percentile(lags, 1.0),
+        }
+
+    def counts(self, integration: str) -> dict[str, Any]:
+        """Everything the ledger ever saw of an integration.
+
+        pending, planned, loaded, quarantined, gone: log files by state. records, events, duplicates, malformed, bytes
+        (as stored), last_loaded_at, first_event_at, last_event_at: over all it loaded.
+        """
+        c = _batches.c
+        states = select(_files.c.state, func.count()).where(_files.c.integration == integration)
+        sums = select(
+            *(func.sum(c[name]).label(name) for name in ("records", "events", "duplicates", "malformed", "bytes")),
+            func.min(c.first_event_at).label("first_event_at"),
+            func.max(c.last_event_at).label("last_event_at"),
+        ).where(c.integration == integration, c.state == "committed")
+        latest = select(func.max(c.settled_at)).where(c.integration == integration, c.state == "committed", c.files > 0)
+        with self._database.read() as connection:
+            by_state: dict[str, int] = dict(connection.execute(states.group_by(_files.c.state)).all())
+            totals = dict(connection.execute(sums).mappings().one())
+            last_loaded_at = connection.scalar(latest)
+        times = {name: totals.pop(name) for name in ("first_event_at", "last_event_at")}
+        return (
+            {state: by_state.get(state, 0) for state in ("pending", "planned", "loaded", "quarantined", "gone")}
+            | {name: int(total or 0) for name, total in totals.items()}
+            | times
+            | {"last_loaded_at": last_loaded_at}
+        )
+
+    def log_files(self, since: datetime | None = None) -> list[dict[str, Any]]:
+        """Every row, or those changed at `since` or later, in the order they were first seen; for publishing."""
+        query = select(_files).order_by(_files.c.id)
+        if since is not None:
+            query = query.where(_files.c.changed_at >= since)
+        with self._database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _of_run(run_id: str, *columns: Any) -> Select[Any]:
+    linked = _links.join(_files, _files.c.id == _links.c.log_file_id)
+    return select(*columns).select_from(linked).where(_links.c.run_id == run_id)
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Nearest rank: always a value that occurred."""
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)] if ordered else None

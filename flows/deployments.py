@@ -1,0 +1,83 @@
+"""The deployments `kyra serve` works off: `python -m flows.deployments` registers them and runs what is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect import get_client, serve
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron, Interval
+from prefect.states import Cancelled, Crashed
+from prefect.types.entrypoint import EntrypointType
+
+from flows.backfill import backfill
+from flows.check import check
+from flows.maintain import maintain
+from flows.sync import sync
+from kyra_etl import config
+
+MODULE = EntrypointType.MODULE_PATH
+ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
+"""Where the beat starts: five minutes mean :00, :05, :10 …, across restarts."""
+GOING_ON = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+PROCESSES = 4
+"""Runs at the same time: a long backfill or first sync must not keep the other integrations waiting."""
+
+
+def deployments(sync_seconds: int) -> list[RunnerDeployment]:
+    """Every deployment, with its schedule; the module entry points work from a checkout and from a wheel."""
+    every = Interval(timedelta(seconds=sync_seconds), anchor_date=ANCHOR)
+    return [
+        RunnerDeployment.from_flow(sync, "sync", schedule=every, entrypoint_type=MODULE),
+        RunnerDeployment.from_flow(backfill, "backfill", entrypoint_type=MODULE),
+        RunnerDeployment.from_flow(check, "check", schedule=Cron("17 * * * *"), entrypoint_type=MODULE),
+        RunnerDeployment.from_flow(maintain, "maintain", schedule=Cron("30 2 * * *"), entrypoint_type=MODULE),
+    ]
+
+
+def close_stale_runs(now: datetime) -> int:
+    """End what an earlier runner left behind, on Prefect's page only; how many runs that were.
+
+    When a runner starts, all that its predecessor started has ended: such runs still shown as going on have crashed,
+    and scheduled runs missed meanwhile are called off, since the next one loads everything anyway.
+    """
+    until_now = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, *GOING_ON])),
+        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": now}),
+    )
+    with get_client(sync_client=True) as client:
+        stale: list[tuple[UUID, State[None]]] = [
+            (run.id, Crashed(message="kyra serve ended during this run; the next one carries on where it stopped."))
+            if run.state_type in GOING_ON
+            else (run.id, Cancelled(message="Missed while kyra serve was not running; the next one makes up for it."))
+            for run in client.read_flow_runs(flow_run_filter=until_now, limit=200)
+            if run.state_type in GOING_ON or run.auto_scheduled
+        ]
+        for run_id, state in stale:
+            client.set_flow_run_state(run_id, state, force=True)
+    return len(stale)
+
+
+def main() -> None:
+    """Register the deployments, then run what is due until told to stop."""
+    close_stale_runs(datetime.now(UTC))
+    # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
+    serve(
+        *deployments(config.load().sync_seconds),
+        pause_on_shutdown=False,
+        print_starting_message=False,
+        limit=PROCESSES,
+    )
+    close_stale_runs(datetime.now(UTC))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What the reports of a run amount to: its final state, and the tables it leaves on its page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import FailedRun
+from prefect.states import Completed, Failed
+
+from kyra_etl.errors import KyraError, TransientError
+from kyra_etl.model import Alert, Probe, RunReport
+
+COUNTS = (
+    *("listed", "hinted", "carried"),
+    *("loaded", "already_loaded", "ignored", "quarantined", "gone", "pending"),
+    *("records", "events", "duplicates", "malformed", "expired"),
+    "alerts",
+)
+"""The numbers of a report, in the order of its two identities."""
+IDENTITIES = """\
+listed + hinted + carried = loaded + already_loaded + ignored + quarantined + gone + pending; \
+records = events + duplicates + malformed + expired"""
+
+
+class _ToldAlready(logging.Filter):
+    """Drops the traceback Prefect logs after a run that ended Failed: the state's message said what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
+
+
+logging.getLogger("prefect.flow_runs").addFilter(_ToldAlready())
+
+
+def is_transient(task: object, task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether the same call may work later; anything else would fail the same way again."""
+    return isinstance(error_of(state), TransientError)
+
+
+def error_of(state: State[Any]) -> BaseException | None:
+    """The exception behind a failed state, None behind any other."""
+    if not (state.is_failed() or state.is_crashed()):
+        return None
+    result = state.result(raise_on_failure=False)
+    return result if isinstance(result, BaseException) else RuntimeError(state.message or "The run failed.")
+
+
+def told(error: BaseException, name: str) -> str:
+    """One line for a person: what happened to integration `name` and, of our own errors, the next step."""
+    text = str(error) if isinstance(error, KyraError) else f"{type(error).__name__}: {error}"
+    return text if name in text else f"{name}: {text}"
+
+
+def conclude(errors: Mapping[str, BaseException], done: Mapping[str, str], *, skipped: bool = False) -> State[Any]:
+    """The final state of a run, with a line an integration: Failed if any failed, Completed otherwise."""
+    lines = [told(error, name) for name, error in errors.items()] + [f"{name}: {what}" for name, what in done.items()]
+    message = "\n".join(lines)
+    if errors:
+        return Failed(message=message)
+    return Completed(name="Skipped" if skipped else None, message=message)
+
+
+def summary(reports: Sequence[RunReport]) -> str:
+    """What the runs of one integration did, in one line."""
+    if reports and all(report.skipped for report in reports):
+        return f"skipped, {reports[0].skipped}"
+    quarantined = sum(report.quarantined for report in reports)
+    failing = sorted({detection for report in reports for detection in report.detect.failed})
+    parts = [
+        _number(sum(report.loaded for report in reports), "log file") + " loaded",
+        _number(sum(report.events for report in reports), "new event"),
+        _number(sum(report.alerts for report in reports), "new alert"),
+        f"{quarantined} quarantined (see `kyra quarantine list`)" if quarantined else "",
+        f"detections that failed: {', '.join(failing)}" if failing else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def leave_artifacts(verb: str, label: str, reports: Sequence[tuple[str, RunReport]], alerts: Sequence[Alert]) -> None:
+    """Put a table of the reports, one a row under `label`, and one of the alerts on the run's page."""
+    ran = [(name, report) for name, report in reports if not report.skipped]
+    if ran:
+        create_table_artifact(report_rows(label, ran), key=f"{verb}-report", description=IDENTITIES)
+    if alerts:
+        new = sum(report.alerts for _, report in ran)
+        what = f"{new} new, {len(alerts) - new} with new findings. `kyra alerts` has them all."
+        create_table_artifact(alert_rows(alerts), key=f"{verb}-alerts", description=what)
+
+
+def report_rows(label: str, reports: Sequence[tuple[str, RunReport]]) -> list[dict[str, Any]]:
+    """A row a report, with every count and whether they add up."""
+    return [
+        {label: row, **{name: getattr(report, name) for name in COUNTS}, "adds up": report.imbalance() or "yes"}
+        for row, report in reports
+    ]
+
+
+def alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
+    """A row an alert, the most telling columns first."""
+    return [
+        {
+            "severity": alert.severity,
+            "title": alert.title,
+            "account": alert.account,
+            "region": alert.region,
+            "actor": alert.actor,
+            "target": alert.target,
+            "summary": alert.summary,
+            "last_seen": f"{alert.last_seen:%Y-%m-%d %H:%M:%S}",
+            "events": alert.event_count,
+            "status": alert.status,
+            "alert_id": alert.alert_id,
+        }
+        for alert in alerts
+    ]
+
+
+def probe_rows(probes: Mapping[str, Sequence[Probe]]) -> list[dict[str, Any]]:
+    """A row a probe, failed ones first."""
+    rows = [
+        {
+            "integration": name,
+            "probe": probe.name,
+            "passed": {True: "yes", False: "NO", None: "not asked"}[probe.passed],
+            "detail": probe.detail,
+            "remedy": probe.remedy,
+        }
+        for name, asked in probes.items()
+        for probe in asked
+    ]
+    return sorted(rows, key=lambda row: row["passed"] != "NO")
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,239 @@
+"""`kyra serve`: a Prefect server of our own and a runner for the deployments, kept running until told to stop.
+
+Everything lives under KYRA_HOME (`prefect/`: server database, `logs/serve.log`) and listens on this machine only.
+This process imports no Prefect: it starts two children, restarts what dies, and ends them when it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from kyra_etl import config
+from kyra_etl.errors import ConfigError, KyraError
+
+HOST = "127.0.0.1"
+HEALTHY_WITHIN = 240.0
+"""Seconds the server may take to answer; the first start creates its database."""
+STOPS_WITHIN = 15.0
+"""Seconds a child may take to end before it is killed."""
+LOG_BYTES = 20 * 2**20
+"""A larger log is put aside, as serve.log.1, at the next start."""
+FOREIGN = ("PREFECT_PROFILE", "PREFECT_API_", "PREFECT_SERVER_DATABASE_")
+"""Variables of a Prefect the user may have elsewhere; ours is another one."""
+
+log = logging.getLogger("kyra_etl.serve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code."""
+    options = argparse.ArgumentParser(prog="kyra serve", description="Run Prefect with the scheduled deployments.")
+    options.add_argument("--port", type=int, help="port of the Prefect server (setting serve_port, 4200)")
+    port: int | None = options.parse_args(arguments).port
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        settings = config.load()
+        serve(settings.home, port or settings.serve_port, settings.sync_seconds)
+    except KyraError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def serve(home: Path, port: int, sync_seconds: int) -> None:
+    """Run server and runner below `home` until a KeyboardInterrupt."""
+    with _alone(home / "prefect"), _log_file(home / "logs" / "serve.log") as output:
+        _require_free(port)
+        env = _environment(home, port)
+        server = Child(
+            "Prefect server", ("prefect", "server", "start", "--host", HOST, "--port", str(port)), env, output
+        )
+        runner = Child("runner", ("flows.deployments",), env, output)
+        try:
+            log.info("Starting Prefect; the first start takes half a minute.")
+            server.start()
+            _await_health(server, port)
+            runner.start()
+            log.info("Prefect is at http://%s:%d", HOST, port)
+            log.info("Scheduled: sync every %s, check every hour, maintain every night.", _span(sync_seconds))
+            log.info("On demand: backfill, with a form for its dates, under Deployments.")
+            log.info("Log: %s. Ctrl-C stops everything.", output.name)
+            while True:
+                time.sleep(1)
+                if server.revive():
+                    _await_health(server, port)
+                runner.revive()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            log.info("Stopping.")
+            runner.stop()
+            server.stop()
+
+
+@dataclass
+class Child:
+    """A module run as a program: restarted when it dies, ended when we end."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    output: IO[bytes]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = field(default=1.0)
+    """Seconds to wait before the next restart; doubles while it keeps dying early."""
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.child", *self.command],
+            stdin=subprocess.PIPE,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            env=dict(self.env),
+            start_new_session=True,  # Ctrl-C is ours to pass on, in order
+        )
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def revive(self) -> bool:
+        """Start it again if it has died; whether it had."""
+        if self.alive():
+            return False
+        code = self.process.returncode if self.process else None
+        self.stop()
+        self.pause = 1.0 if time.monotonic() - self.started > 300 else min(self.pause * 2, 60.0)
+        log.warning(
+            "The %s ended (exit code %s, see the log); starting it again in %.0f s.", self.name, code, self.pause
+        )
+        time.sleep(self.pause)
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        """End it and all it started: politely, then not."""
+        if self.process is None:
+            return
+        if self.alive():
+            self.process.send_signal(signal.SIGINT)  # on SIGTERM Prefect's runner leaves its runs "Running"
+            try:
+                self.process.wait(STOPS_WITHIN)
+            except subprocess.TimeoutExpired:
+                log.warning("The %s did not stop within %.0f s and is killed.", self.name, STOPS_WITHIN)
+        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of the dead
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _environment(home: Path, port: int) -> dict[str, str]:
+    """What the children see: kyra's settings as they are, and a Prefect of our own instead of one the user may have."""
+    ours = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_SERVER_API_HOST": HOST,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86_400),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "5",
+        "PREFECT_LOGGING_COLORS": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    env = {name: value for name, value in config.child_environment(home).items() if not name.startswith(FOREIGN)}
+    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [env.get("PYTHONPATH")])]
+    return {**env, **ours, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _await_health(server: Child, port: int) -> None:
+    """Wait until the server answers; revives it if it dies on the way, but not at its first start."""
+    until = time.monotonic() + HEALTHY_WITHIN
+    while time.monotonic() < until:
+        if not server.alive():
+            break
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/api/health", timeout=5):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.5)
+    raise KyraError("The Prefect server did not start.", f"Its log says why: {server.output.name}")
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"Port {port} cannot be used ({error}).", "Choose another: kyra serve --port N."
+            ) from None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the directory for ourselves; the system lets go of the lock however we end."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another kyra serve is running for {directory.parent}.", "Stop it first, or use another KYRA_HOME."
+            ) from None
+        yield
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[IO[bytes]]:
+    """The one log file, for the children's output and our own lines, which also go to standard error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    with path.open("ab", buffering=0) as output:
+        stamped, plain = logging.FileHandler(path), logging.StreamHandler()
+        stamped.setFormatter(logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s"))
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        for handler in (stamped, plain):
+            log.addHandler(handler)
+        try:
+            yield output
+        finally:
+            for handler in (stamped, plain):
+                log.removeHandler(handler)
+                handler.close()
+
+
+def _span(seconds: int) -> str:
+    if seconds % 60:
+        return f"{seconds} seconds"
+    return "minute" if seconds == 60 else f"{seconds // 60} minutes"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

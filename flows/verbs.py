@@ -1,0 +1,71 @@
+"""The verbs of kyra_etl for the tasks: each opens the live parts, does one thing and closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kyra_etl import config, wiring
+from kyra_etl.backfill import backfill as _backfill
+from kyra_etl.batch import tidy
+from kyra_etl.check import check as _check
+from kyra_etl.model import Alert, Probe, RunReport, Window
+from kyra_etl.sync import sync as _sync
+
+
+def integration_names() -> list[str]:
+    """The integrations that are not paused."""
+    with wiring.open(config.load()) as parts:
+        return [integration.name for integration in parts.state.integrations.list() if not integration.paused]
+
+
+def sync(name: str) -> RunReport:
+    """What `kyra sync NAME` does."""
+    with wiring.open(config.load()) as parts:
+        integration = parts.state.integrations.get(name)
+        return _sync(
+            integration,
+            bucket=wiring.bucket_of(parts, integration),
+            **parts.for_run(),
+        )
+
+
+def backfill(name: str, window: Window) -> Iterator[RunReport]:
+    """What `kyra backfill NAME` does: a report a day."""
+    with wiring.open(config.load()) as parts:
+        integration = parts.state.integrations.get(name)
+        yield from _backfill(
+            integration,
+            window,
+            bucket=wiring.bucket_of(parts, integration),
+            **parts.for_run(),
+        )
+
+
+def alerts(reports: Sequence[RunReport]) -> list[Alert]:
+    """The alerts the runs created or changed."""
+    ids = dict.fromkeys(alert_id for report in reports for alert_id in report.detect.alert_ids)
+    if not ids:
+        return []
+    with wiring.open(config.load()) as parts:
+        return [parts.state.alerts.get(alert_id) for alert_id in ids]
+
+
+def check(name: str) -> list[Probe]:
+    """What `kyra check NAME` does."""
+    with wiring.open(config.load()) as parts:
+        integration, now = parts.state.integrations.get(name), parts.clock()
+        save = parts.state.integrations.save_trails
+        probes = _check(
+            integration,
+            bucket=wiring.bucket_of(parts, integration),
+            now=now,
+            save_trails=lambda trails: save(name, trails, now),
+        )
+        parts.state.integrations.save_check(name, probes, now)
+        return probes
+
+
+def maintain() -> None:
+    """Complete what crashed runs left half done: publish what is committed, sweep what never will be."""
+    with wiring.open(config.load()) as parts:
+        tidy(lake=parts.lake, state=parts.state)

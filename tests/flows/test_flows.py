@@ -1,0 +1,169 @@
+"""Flows without a server: what they import, register, retry, say and show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.exceptions import FailedRun
+from prefect.states import Failed
+
+from flows import outcome
+from flows.deployments import deployments
+from kyra_etl.errors import AccessError, TransientError
+from kyra_etl.model import Alert, DetectReport, Probe, RunReport
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = RunReport(
+    "r1", "sync", "acme", datetime(2026, 1, 1), listed=4, loaded=2, already_loaded=2, records=9, events=8, duplicates=1
+)
+
+
+def told_by(program: str, env: dict[str, str] | None = None) -> Any:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return json.loads(ran.stdout)
+
+
+def test_telemetry_is_off_before_prefect_is_imported(tmp_path: Path) -> None:
+    program = """
+import json, os, sys
+import flows
+early = "prefect" not in sys.modules
+import flows.deployments
+from prefect.settings import get_current_settings
+print(json.dumps([early, get_current_settings().server.analytics_enabled, os.environ["DO_NOT_TRACK"]]))
+"""
+    env = {"PREFECT_HOME": str(tmp_path), "KYRA_HOME": str(tmp_path)}
+
+    assert told_by(program, env) == [True, False, "1"]
+
+
+def test_what_the_user_decided_about_prefect_stands() -> None:
+    program = "import json, os, flows; print(json.dumps(os.environ['PREFECT_LOGGING_EXTRA_LOGGERS']))"
+
+    assert told_by(program, {"PREFECT_LOGGING_EXTRA_LOGGERS": "mine"}) == "mine"
+
+
+def test_the_supervisor_costs_no_prefect() -> None:
+    program = "import json, sys, flows.serve; print(json.dumps([m for m in ('prefect', 'polars') if m in sys.modules]))"
+
+    assert told_by(program) == []
+
+
+def test_every_deployment_can_be_registered_and_has_its_schedule() -> None:
+    found = {deployment.name: deployment for deployment in deployments(300)}
+
+    assert {name: deployment.entrypoint for name, deployment in found.items()} == {
+        "sync": "flows.sync.sync",
+        "backfill": "flows.backfill.backfill",
+        "check": "flows.check.check",
+        "maintain": "flows.maintain.maintain",
+    }
+    schedules = {name: [each.schedule for each in deployment.schedules or []] for name, deployment in found.items()}
+    assert schedules["sync"][0].interval == timedelta(minutes=5)
+    assert schedules["check"][0].cron == "17 * * * *"
+    assert schedules["maintain"][0].cron == "30 2 * * *"
+    assert schedules["backfill"] == []
+
+
+def test_the_form_of_a_backfill_asks_for_an_integration_and_two_dates() -> None:
+    backfill = next(deployment for deployment in deployments(300) if deployment.name == "backfill")
+    schema = backfill._parameter_openapi_schema.model_dump()
+
+    assert {name: field.get("format") for name, field in schema["properties"].items()} == {
+        "integration": None,
+        "start": "date",
+        "end": "date",
+    }
+    assert schema["required"] == ["integration", "start", "end"]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(TransientError("Slow down."), True), (AccessError("Refused."), False), (ValueError("Ours."), False)],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
+    from flows.backfill import backfill_integration
+    from flows.sync import sync_integration
+
+    for task in (sync_integration, backfill_integration):
+        assert task.retries > 0
+        assert task.retry_condition_fn is not None
+        assert task.retry_condition_fn(task, None, Failed(data=error)) is again  # type: ignore[arg-type]
+
+
+def test_a_failed_run_says_what_to_do_and_what_went_well() -> None:
+    refused = AccessError("s3:ListBucket is refused.", "Add it to the role's policy.")
+    state = outcome.conclude({"beta": refused}, {"acme": "2 log files loaded"})
+
+    assert state.is_failed()
+    assert state.message == "beta: s3:ListBucket is refused. Add it to the role's policy.\nacme: 2 log files loaded"
+
+
+def test_an_error_that_names_the_integration_is_not_prefixed_with_it() -> None:
+    assert outcome.told(AccessError("The bucket of beta is gone."), "beta") == "The bucket of beta is gone."
+    assert outcome.told(ZeroDivisionError("division by zero"), "beta") == "beta: ZeroDivisionError: division by zero"
+
+
+def test_a_run_whose_lease_is_held_is_completed_and_says_so() -> None:
+    held = replace(REPORT, skipped="another sync of this integration is running")
+    state = outcome.conclude({}, {"acme": outcome.summary([held])}, skipped=True)
+
+    assert state.is_completed()
+    assert (state.name, state.message) == ("Skipped", "acme: skipped, another sync of this integration is running")
+
+
+def test_a_summary_counts_over_all_reports_and_mentions_what_needs_a_look() -> None:
+    odd = replace(REPORT, quarantined=1, detect=DetectReport(failed=("root_login",)))
+
+    assert outcome.summary([REPORT]) == "2 log files loaded, 8 new events, 0 new alerts"
+    assert (
+        outcome.summary([replace(REPORT, loaded=1, events=1, alerts=1)])
+        == "1 log file loaded, 1 new event, 1 new alert"
+    )
+    assert outcome.summary([REPORT, odd]) == (
+        "4 log files loaded, 16 new events, 0 new alerts, 1 quarantined (see `kyra quarantine list`), "
+        "detections that failed: root_login"
+    )
+
+
+def test_the_table_of_a_run_holds_every_count_and_whether_they_add_up() -> None:
+    (row,) = outcome.report_rows("integration", [("acme", REPORT)])
+    (wrong,) = outcome.report_rows("integration", [("acme", replace(REPORT, listed=5))])
+
+    assert set(outcome.COUNTS) <= set(row)
+    assert (row["integration"], row["adds up"]) == ("acme", "yes")
+    assert wrong["adds up"] == "listed + hinted + carried = 5, but the files' states add up to 4"
+
+
+def test_tables_are_json() -> None:
+    at = datetime(2026, 1, 1, 12)
+    alert = Alert("a1", "root_login", "Root Login", "high", "012345678901", at, at, 1, ("e1",))
+    rows = [
+        *outcome.alert_rows([alert]),
+        *outcome.probe_rows({"acme": [Probe("list", True, "ok"), Probe("read", False, "no")]}),
+    ]
+
+    assert json.loads(json.dumps(rows)) == rows
+    assert rows[0]["account"] == "012345678901"
+    assert [row["probe"] for row in rows[1:]] == ["read", "list"], "failed ones first"
+
+
+def test_the_log_spares_a_traceback_for_what_the_state_has_said() -> None:
+    def passes(error: Exception) -> bool:
+        record = logging.LogRecord(
+            "prefect.flow_runs", logging.ERROR, __file__, 1, "ended", (), (type(error), error, None)
+        )
+        return bool(logging.getLogger("prefect.flow_runs").filter(record))
+
+    assert not passes(FailedRun("s3:ListBucket is refused."))
+    assert passes(ZeroDivisionError())

@@ -1,0 +1,145 @@
+"""The supervisor's own parts: ports, locks, children, and its words when it cannot serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows import serve
+from kyra_etl.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return met
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[serve.Child]:
+    """A child that writes the process id of a child of its own to the file `said`."""
+    (tmp_path / "program.py").write_text(LIVES)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    with (tmp_path / "log").open("ab") as log:
+        started = serve.Child("program", ("program", str(tmp_path / "said")), env, log)
+        started.start()
+        assert wait_for((tmp_path / "said").exists)
+        yield started
+        started.stop()
+
+
+LIVES = """
+import pathlib, subprocess, sys, time
+below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+said = pathlib.Path(sys.argv[1])
+said.with_suffix(".new").write_text(str(below.pid))
+said.with_suffix(".new").replace(said)
+time.sleep(60)
+"""
+
+
+def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server((serve.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [sys.executable, "-m", "flows.serve", "--port", str(port)], cwd=ROOT, capture_output=True, text=True
+        )
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"Port {port} cannot be used")
+    assert "--port" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_one_home_is_served_once(tmp_path: Path) -> None:
+    again = serve._alone(tmp_path / "prefect")
+    with serve._alone(tmp_path / "prefect"), pytest.raises(ConfigError, match="Another kyra serve"):
+        again.__enter__()
+    with serve._alone(tmp_path / "prefect"):
+        pass
+
+
+def test_a_child_is_stopped_with_all_it_started(child: serve.Child, tmp_path: Path) -> None:
+    below = int((tmp_path / "said").read_text())
+
+    child.stop()
+
+    assert not child.alive()
+    assert wait_for(lambda: gone(below))
+
+
+def test_a_child_that_died_is_started_again(child: serve.Child) -> None:
+    first = child.process
+    child.pause = 0.01
+    assert not child.revive()
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+
+    assert child.revive()
+
+    assert child.alive()
+    assert child.process is not first
+
+
+def test_a_child_ends_when_its_parent_does(tmp_path: Path) -> None:
+    program = f"""
+import os, pathlib, sys, time
+from flows import serve
+env = dict(os.environ, PYTHONPATH=os.pathsep.join([{str(ROOT)!r}, {str(tmp_path)!r}]))
+child = serve.Child("program", ("program", {str(tmp_path / "said")!r}), env, open(os.devnull, "wb"))
+child.start()
+print(child.process.pid, flush=True)
+time.sleep(60)
+"""
+    (tmp_path / "program.py").write_text(LIVES)
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert wait_for((tmp_path / "said").exists)
+        parent.kill()
+
+    assert wait_for(lambda: gone(pid))
+    os.kill(int((tmp_path / "said").read_text()), signal.SIGKILL)
+
+
+def test_a_foreign_prefect_does_not_reach_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere.example/api")
+    monkeypatch.setenv("PREFECT_API_KEY", "key")
+    monkeypatch.setenv("PREFECT_PROFILE", "cloud")
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "DEBUG")
+
+    env = serve._environment(tmp_path, 4242)
+
+    assert env["PREFECT_API_URL"] == "http://127.0.0.1:4242/api"
+    assert env["PREFECT_HOME"] == str(tmp_path / "prefect")
+    assert "PREFECT_API_KEY" not in env
+    assert "PREFECT_PROFILE" not in env
+    assert env["PREFECT_LOGGING_LEVEL"] == "DEBUG", "a matter of taste stays the user's"
+    assert env["DO_NOT_TRACK"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(300, "5 minutes"), (60, "minute"), (15, "15 seconds"), (90, "90 seconds")]
+)
+def test_the_schedule_is_told_in_words(seconds: int, said: str) -> None:
+    assert serve._span(seconds) == said

@@ -14,6 +14,7 @@ from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import KyraError, StateError
 from kyra_etl.lake import Lake
 from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
+from kyra_etl.owner import is_gone, owner_of, run_of
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.state import Lease, State
 
@@ -59,6 +60,7 @@ class Recorded:
 def recorded(verb: Literal["sync", "backfill", "load"], integration: str, parts: Parts) -> Iterator[Recorded]:
     """Keep a run's start and its end in the state database, whichever way it ends."""
     runs, clock = parts.state.runs, parts.clock
+    release_dead(parts)
     started_at = clock()
     entry = Recorded(runs.start(verb, integration, started_at), started_at)
     try:
@@ -71,6 +73,16 @@ def recorded(verb: Literal["sync", "backfill", "load"], integration: str, parts:
     runs.finish(entry.run_id, entry.report, state="skipped" if skipped else "succeeded", error=None, now=clock())
 
 
+def release_dead(parts: Parts) -> None:
+    """End the leases of processes that are known to have died, and call their runs failed."""
+    dead = [owner for owner in parts.state.owners.holding() if is_gone(owner)]
+    parts.state.owners.expire(dead)
+    for run_id in sorted({run_of(owner) for owner in dead}):
+        parts.state.runs.finish(
+            run_id, None, state="failed", error="The process was killed; the next run goes on.", now=parts.clock()
+        )
+
+
 def load_found(run: Run, parts: Parts) -> int:
     """Load what is linked to the run and not loaded yet, batch by batch, each committed on its own.
 
@@ -78,7 +90,9 @@ def load_found(run: Run, parts: Parts) -> int:
     """
     ledger, limits = parts.state.ledger, parts.limits
     committed = 0
-    overdue = ledger.take_over(run.run_id, run.integration, owner=run.run_id, lease_seconds=limits.lease_seconds)
+    overdue = ledger.take_over(
+        run.run_id, run.integration, owner=owner_of(run.run_id), lease_seconds=limits.lease_seconds
+    )
     waiting = ledger.workable(run.run_id)
     parts.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
     for batch in overdue:
@@ -89,7 +103,7 @@ def load_found(run: Run, parts: Parts) -> int:
             run.integration,
             run.bucket_name,
             entries,
-            owner=run.run_id,
+            owner=owner_of(run.run_id),
             lease_seconds=limits.lease_seconds,
             historical=run.historical,
             now=parts.clock(),
@@ -101,18 +115,23 @@ def load_found(run: Run, parts: Parts) -> int:
 
 def _load(batch: Batch, run: Run, parts: Parts) -> bool:
     if run.lease is not None:
-        run.lease.renew()
-    return load_batch(
-        batch,
-        bucket=run.bucket,
-        lake=parts.lake,
-        state=parts.state,
-        corpus=parts.corpus,
-        limits=parts.limits,
-        clock=parts.clock,
-        progress=parts.progress,
-        integration_account=run.account,
-    )
+        run.lease.renew(parts.limits.lease_seconds)
+    try:
+        return load_batch(
+            batch,
+            bucket=run.bucket,
+            lake=parts.lake,
+            state=parts.state,
+            corpus=parts.corpus,
+            limits=parts.limits,
+            clock=parts.clock,
+            progress=parts.progress,
+            integration_account=run.account,
+        )
+    except BaseException as error:
+        # Its files go back at once rather than when the lease ends; if the commit did happen, nothing changes.
+        parts.state.ledger.abandon(batch, type(error).__name__, parts.clock())
+        raise
 
 
 def in_batches(entries: list[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:

@@ -7,6 +7,7 @@ from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
 from kyra_etl.lake import Lake
 from kyra_etl.model import Integration, Limits, RunReport
+from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
 from kyra_etl.run import Parts, Recorded, Run, load_found, recorded, report, run_detections
 from kyra_etl.state import Lease, State
@@ -33,7 +34,7 @@ def sync(
         if integration.paused:
             entry.report = _skipped(entry, integration, "the integration is paused", clock)
             return entry.report
-        lease = state.leases.take(f"sync:{integration.name}", entry.run_id, limits.lease_seconds)
+        lease = state.leases.take(f"sync:{integration.name}", owner_of(entry.run_id), limits.lease_seconds)
         if lease is None:
             entry.report = _skipped(entry, integration, "another sync of this integration is running", clock)
             return entry.report
@@ -54,7 +55,7 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         bucket,
         entry.started_at,
         account=integration.account_id,
-        historical=state.runs.last(integration.name, state="succeeded") is None,
+        historical=state.runs.last(integration.name, verb="sync") is None,
         lease=lease,
     )
     tidy(lake=parts.lake, state=state)

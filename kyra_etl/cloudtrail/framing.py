@@ -20,7 +20,7 @@ from kyra_etl.errors import DecodeError
 
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
-_INFLATE_ERRORS: tuple[type[Exception], ...] = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
+_INFLATE_ERRORS = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
 _RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
 
 
@@ -63,7 +63,7 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
         member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
         try:
             part = member.decompress(rest, room + 1)
-        except _INFLATE_ERRORS as error:
+        except _INFLATE_ERRORS as error:  # type: ignore[misc]  # isal's stubs call its exception class an instance
             raise DecodeError("corrupt_gzip", f"The gzip stream is damaged ({error}).", _READ_AGAIN) from error
         room -= len(part)
         if room < 0:

@@ -6,6 +6,7 @@ extension.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -198,11 +199,9 @@ class S3Storage(Storage):
             return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
     def remove_folder(self, path: str) -> None:
-        with _telling(f"remove {self.uri(path)}"):
-            selector = pafs.FileSelector(self._at(path), recursive=True, allow_not_found=True)
-            for entry in self._fs.get_file_info(selector):
-                if entry.type == pafs.FileType.File:
-                    self._fs.delete_file(entry.path)
+        # Not file by file: that would leave the empty objects behind that stand for folders.
+        with _telling(f"remove {self.uri(path)}"), contextlib.suppress(FileNotFoundError):
+            self._fs.delete_dir(self._at(path))
 
     def create_text(self, path: str, text: str) -> str:
         with _telling(f"write {self.uri(path)}"):

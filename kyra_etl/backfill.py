@@ -16,7 +16,7 @@ from kyra_etl.errors import UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.model import Integration, Limits, RunReport, Window
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
-from kyra_etl.run import Parts, Run, load_found, recorded, report, run_detections
+from kyra_etl.run import Kit, Run, load_found, recorded, report, run_detections
 from kyra_etl.state import State
 
 
@@ -40,25 +40,25 @@ def backfill(
         raise UsageError("The range is empty: --from must not be after --to.", "Both are UTC dates, --to included.")
     if window.start > clock():
         raise UsageError("The range lies in the future.", "Give dates that log files can exist for.")
-    parts = Parts(lake, state, corpus, limits, clock, progress or Silent())
+    kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
     tidy(lake=lake, state=state)
     for day in window.days():
         midnight = datetime.combine(day, time.min)
         if midnight > clock() + timedelta(days=1):
             break
-        yield _one_day(integration, Window(midnight, midnight + timedelta(days=1)), bucket, parts)
+        yield _one_day(integration, Window(midnight, midnight + timedelta(days=1)), bucket, kit)
 
 
-def _one_day(integration: Integration, day: Window, bucket: LogBucket, parts: Parts) -> RunReport:
-    with recorded("backfill", integration.name, parts) as entry:
+def _one_day(integration: Integration, day: Window, bucket: LogBucket, kit: Kit) -> RunReport:
+    with recorded("backfill", integration.name, kit) as entry:
         found = discover(
             entry.run_id,
             integration,
             bucket=bucket,
-            state=parts.state,
+            state=kit.state,
             now=entry.started_at,
             lookback_days=0,
-            progress=parts.progress,
+            progress=kit.progress,
             window=day,
         )
         run = Run(
@@ -71,6 +71,6 @@ def _one_day(integration: Integration, day: Window, bucket: LogBucket, parts: Pa
             account=integration.account_id,
             historical=True,
         )
-        load_found(run, parts)
-        entry.report = report(run, parts, found, run_detections(parts))
+        load_found(run, kit)
+        entry.report = report(run, kit, found, run_detections(kit))
     return entry.report

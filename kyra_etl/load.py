@@ -14,7 +14,7 @@ from kyra_etl.errors import ObjectError, ObjectGone, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.model import Found, Limits, LogFile, RunReport
 from kyra_etl.ports import Clock, Progress, Silent
-from kyra_etl.run import Parts, Run, load_found, recorded, report, run_detections
+from kyra_etl.run import Kit, Run, load_found, recorded, report, run_detections
 from kyra_etl.state import State
 
 LOCAL = "local"
@@ -69,29 +69,29 @@ def load(
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise UsageError(f"{missing[0]} does not exist.", "Give files or folders of CloudTrail logs.")
-    parts = Parts(lake, state, corpus, limits, clock, progress or Silent())
-    with recorded("load", LOCAL, parts) as entry:
+    kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
+    with recorded("load", LOCAL, kit) as entry:
         tidy(lake=lake, state=state)
-        found = _observe(entry.run_id, paths, parts)
+        found = _observe(entry.run_id, paths, kit)
         run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
-        load_found(run, parts)
-        entry.report = report(run, parts, found, run_detections(parts))
+        load_found(run, kit)
+        entry.report = report(run, kit, found, run_detections(kit))
     return entry.report
 
 
-def _observe(run_id: str, paths: Sequence[Path], parts: Parts) -> Found:
+def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
     found = Found()
     page: list[LogFile] = []
-    parts.progress.stage("Reading")
+    kit.progress.stage("Reading")
 
     def hand_over() -> None:
-        observed = parts.state.ledger.observe(run_id, LOCAL, LOCAL, page, "listed", parts.clock())
+        observed = kit.state.ledger.observe(run_id, LOCAL, LOCAL, page, "listed", kit.clock())
         found.already_loaded += observed.already_loaded
         page.clear()
 
     for path, named in files_of(paths):
         found.listed += 1
-        parts.progress.advance()
+        kit.progress.advance()
         kind = kind_of(path, named=named)
         if kind != "log":
             found.ignored[kind] += 1

@@ -16,11 +16,12 @@ from kyra_etl.lake import Lake
 from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
 from kyra_etl.owner import is_gone, owner_of, run_of
 from kyra_etl.ports import Clock, LogBucket, Progress
+from kyra_etl.publish import publish_run
 from kyra_etl.state import Lease, State
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Kit:
     """The live parts a journey works with."""
 
     lake: Lake
@@ -57,10 +58,10 @@ class Recorded:
 
 
 @contextmanager
-def recorded(verb: Literal["sync", "backfill", "load"], integration: str, parts: Parts) -> Iterator[Recorded]:
+def recorded(verb: Literal["sync", "backfill", "load"], integration: str, kit: Kit) -> Iterator[Recorded]:
     """Keep a run's start and its end in the state database, whichever way it ends."""
-    runs, clock = parts.state.runs, parts.clock
-    release_dead(parts)
+    runs, clock = kit.state.runs, kit.clock
+    release_dead(kit)
     started_at = clock()
     entry = Recorded(runs.start(verb, integration, started_at), started_at)
     try:
@@ -71,32 +72,34 @@ def recorded(verb: Literal["sync", "backfill", "load"], integration: str, parts:
         raise
     skipped = entry.report is not None and entry.report.skipped is not None
     runs.finish(entry.run_id, entry.report, state="skipped" if skipped else "succeeded", error=None, now=clock())
+    if entry.report is not None and not skipped:
+        publish_run(entry.report, lake=kit.lake, state=kit.state, now=clock())
 
 
-def release_dead(parts: Parts) -> None:
+def release_dead(kit: Kit) -> None:
     """End the leases of processes that are known to have died, and call their runs failed."""
-    dead = [owner for owner in parts.state.owners.holding() if is_gone(owner)]
-    parts.state.owners.expire(dead)
+    dead = [owner for owner in kit.state.owners.holding() if is_gone(owner)]
+    kit.state.owners.expire(dead)
     for run_id in sorted({run_of(owner) for owner in dead}):
-        parts.state.runs.finish(
-            run_id, None, state="failed", error="The process was killed; the next run goes on.", now=parts.clock()
+        kit.state.runs.finish(
+            run_id, None, state="failed", error="The process was killed; the next run goes on.", now=kit.clock()
         )
 
 
-def load_found(run: Run, parts: Parts) -> int:
+def load_found(run: Run, kit: Kit) -> int:
     """Load what is linked to the run and not loaded yet, batch by batch, each committed on its own.
 
     Batches of dead attempts come first. Returns how many batches were committed.
     """
-    ledger, limits = parts.state.ledger, parts.limits
+    ledger, limits = kit.state.ledger, kit.limits
     committed = 0
     overdue = ledger.take_over(
         run.run_id, run.integration, owner=owner_of(run.run_id), lease_seconds=limits.lease_seconds
     )
     waiting = ledger.workable(run.run_id)
-    parts.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
+    kit.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
     for batch in overdue:
-        committed += _load(batch, run, parts)
+        committed += _load(batch, run, kit)
     for entries in in_batches(waiting, limits):
         planned = ledger.plan(
             run.run_id,
@@ -106,31 +109,31 @@ def load_found(run: Run, parts: Parts) -> int:
             owner=owner_of(run.run_id),
             lease_seconds=limits.lease_seconds,
             historical=run.historical,
-            now=parts.clock(),
+            now=kit.clock(),
         )
         if planned is not None:
-            committed += _load(planned, run, parts)
+            committed += _load(planned, run, kit)
     return committed
 
 
-def _load(batch: Batch, run: Run, parts: Parts) -> bool:
+def _load(batch: Batch, run: Run, kit: Kit) -> bool:
     if run.lease is not None:
-        run.lease.renew(parts.limits.lease_seconds)
+        run.lease.renew(kit.limits.lease_seconds)
     try:
         return load_batch(
             batch,
             bucket=run.bucket,
-            lake=parts.lake,
-            state=parts.state,
-            corpus=parts.corpus,
-            limits=parts.limits,
-            clock=parts.clock,
-            progress=parts.progress,
+            lake=kit.lake,
+            state=kit.state,
+            corpus=kit.corpus,
+            limits=kit.limits,
+            clock=kit.clock,
+            progress=kit.progress,
             integration_account=run.account,
         )
     except BaseException as error:
         # Its files go back at once rather than when the lease ends; if the commit did happen, nothing changes.
-        parts.state.ledger.abandon(batch, type(error).__name__, parts.clock())
+        kit.state.ledger.abandon(batch, type(error).__name__, kit.clock())
         raise
 
 
@@ -148,27 +151,25 @@ def in_batches(entries: list[LedgerEntry], limits: Limits) -> Iterator[list[Ledg
         yield batch
 
 
-def run_detections(parts: Parts) -> DetectReport:
+def run_detections(kit: Kit) -> DetectReport:
     """Run the detections that are queued, by this run or by one that did not come to it."""
-    if parts.corpus is None:
+    if kit.corpus is None:
         return DetectReport()
-    return detect_queued(
-        lake=parts.lake, state=parts.state, corpus=parts.corpus, now=parts.clock(), progress=parts.progress
-    )
+    return detect_queued(lake=kit.lake, state=kit.state, corpus=kit.corpus, now=kit.clock(), progress=kit.progress)
 
 
-def report(run: Run, parts: Parts, found: Found, detected: DetectReport) -> RunReport:
+def report(run: Run, kit: Kit, found: Found, detected: DetectReport) -> RunReport:
     """Count what the run did, each term by its own query, and insist that the numbers reconcile.
 
     Raises StateError when they do not: that is a fault of ours, and better seen than carried on with.
     """
-    tally = parts.state.ledger.tally(run.run_id)
+    tally = kit.state.ledger.tally(run.run_id)
     counted = RunReport(
         run_id=run.run_id,
         verb=run.verb,
         integration=run.integration,
         started_at=run.started_at,
-        finished_at=parts.clock(),
+        finished_at=kit.clock(),
         listed=found.listed,
         hinted=tally["hinted"],
         carried=tally["carried"],

@@ -9,7 +9,7 @@ from kyra_etl.lake import Lake
 from kyra_etl.model import Integration, Limits, RunReport
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
-from kyra_etl.run import Parts, Recorded, Run, load_found, recorded, report, run_detections
+from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, report, run_detections
 from kyra_etl.state import Lease, State
 
 
@@ -29,8 +29,8 @@ def sync(
     A run of the same integration that is under way makes this one return at once, `skipped` saying so. Raises
     KyraError; what was committed by then stays, and the next run goes on from there.
     """
-    parts = Parts(lake, state, corpus, limits, clock, progress or Silent())
-    with recorded("sync", integration.name, parts) as entry:
+    kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
+    with recorded("sync", integration.name, kit) as entry:
         if integration.paused:
             entry.report = _skipped(entry, integration, "the integration is paused", clock)
             return entry.report
@@ -39,14 +39,14 @@ def sync(
             entry.report = _skipped(entry, integration, "another sync of this integration is running", clock)
             return entry.report
         try:
-            entry.report = _sync(entry, integration, bucket, lease, parts)
+            entry.report = _sync(entry, integration, bucket, lease, kit)
         finally:
             lease.release()
         return entry.report
 
 
-def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: Lease, parts: Parts) -> RunReport:
-    state = parts.state
+def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: Lease, kit: Kit) -> RunReport:
+    state = kit.state
     run = Run(
         entry.run_id,
         "sync",
@@ -58,20 +58,20 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         historical=state.runs.last(integration.name, verb="sync") is None,
         lease=lease,
     )
-    tidy(lake=parts.lake, state=state)
+    tidy(lake=kit.lake, state=state)
     found = discover(
         run.run_id,
         integration,
         bucket=bucket,
         state=state,
         now=run.started_at,
-        lookback_days=parts.limits.lookback_days,
-        progress=parts.progress,
+        lookback_days=kit.limits.lookback_days,
+        progress=kit.progress,
     )
-    state.ledger.carry(run.run_id, integration.name, parts.clock())
-    load_found(run, parts)
-    detected = run_detections(parts)
-    return report(run, parts, found, detected)
+    state.ledger.carry(run.run_id, integration.name, kit.clock())
+    load_found(run, kit)
+    detected = run_detections(kit)
+    return report(run, kit, found, detected)
 
 
 def _skipped(entry: Recorded, integration: Integration, why: str, clock: Clock) -> RunReport:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
 
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import layout, writer
+from kyra_etl.lake import layout, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
 from kyra_etl.lake.writer import Partition, partitions_of
@@ -93,9 +94,13 @@ class Lake:
         """Remove an attempt's staging folder: what it will never commit, or what publishing has emptied."""
         self.storage.remove_folder(layout.staging(batch_id, attempt))
 
+    def write_table(self, table: str, name: str, rows: Iterable[Mapping[str, Any]], day: date | None = None) -> None:
+        """Write records of our own beside `events/`; see `lake.tables`."""
+        tables.write(self.storage, table, name, rows, day)
+
     def staged_attempts(self) -> list[str]:
         """Names `<batch>-<attempt>` of the staging folders there are."""
-        return self.storage.folders(layout.STAGING_DIR)
+        return [name for name in self.storage.folders(layout.STAGING_DIR) if name != layout.TABLES_STAGING]
 
     def sweep(self, attempts: Iterable[str]) -> None:
         """Remove staging folders, by the names `staged_attempts` gave."""

@@ -19,6 +19,8 @@ EVENTS_DIR = "events"
 ACTIVITY_DIR = "activity"
 MALFORMED_DIR = "malformed"
 STAGING_DIR = "_staging"
+TABLES_STAGING = "_tables"
+"""Where records of our own are written before they are moved into place."""
 REPLACED_DIR = "_replaced"
 MARKER = "_kyra.json"
 

@@ -1,0 +1,37 @@
+"""Copy records of our own from the state database into the lake, after a run or a triage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import date, datetime
+
+from kyra_etl.lake import Lake
+from kyra_etl.model import Alert, RunReport
+from kyra_etl.state import State
+from kyra_etl.status import rows, status
+
+
+def publish_run(report: RunReport, *, lake: Lake, state: State, now: datetime) -> None:
+    """Publish a finished run: itself, the log files it changed, its alerts and their events, and the status."""
+    day = report.started_at.date()
+    lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": "succeeded"}], day)
+    changed = [file for file in state.ledger.log_files(report.started_at) if file["run_id"] == report.run_id]
+    if changed:
+        lake.write_table("log_files", report.run_id, changed, day)
+    alert_ids = list(report.detect.alert_ids)
+    if alert_ids:
+        lake.write_table("alert_events", report.run_id, state.alerts.events(alert_ids), day)
+        publish_alerts([state.alerts.get(alert_id) for alert_id in alert_ids], lake=lake, state=state)
+    lake.write_table("status", "status", rows(status(state, now)))
+
+
+def publish_alerts(changed: Iterable[Alert], *, lake: Lake, state: State) -> None:
+    """Publish again every alert of the days on which the changed ones were first seen."""
+    days = {alert.first_seen.date() for alert in changed}
+    by_day: dict[date, list[Alert]] = {day: [] for day in days}
+    for alert in state.alerts.list():
+        if alert.first_seen.date() in days:
+            by_day[alert.first_seen.date()].append(alert)
+    for day, alerts in by_day.items():
+        lake.write_table("alerts", "alerts", map(asdict, alerts), day)

@@ -235,6 +235,8 @@ class DetectReport:
     alert_ids: tuple[str, ...] = ()
     """Alerts created or changed by this run."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    days: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    """Of a back-test: {day: {detection: {"findings": …, "alerts": …}}}."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

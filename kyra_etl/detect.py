@@ -1,0 +1,220 @@
+"""Run detections on what was committed, or once more on a window of the past, and turn findings into alerts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from kyra_etl import resources
+from kyra_etl.detection.alerts import as_historical
+from kyra_etl.detection.rule import Corpus, Detection
+from kyra_etl.errors import DetectionError, KyraError, LakeError
+from kyra_etl.lake import Lake
+from kyra_etl.lake.engine import IN_MEMORY, Engine
+from kyra_etl.model import DataFile, DetectReport, Finding, Window
+from kyra_etl.ports import Progress, Silent
+from kyra_etl.state import QueueEntry, State
+
+
+@dataclass
+class _Tally:
+    """What a run has done so far."""
+
+    batches: int = 0
+    events: int = 0
+    findings: int = 0
+    new: dict[str, None] = field(default_factory=dict)
+    changed: dict[str, None] = field(default_factory=dict)
+    failed: dict[str, None] = field(default_factory=dict)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    days: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+    def report(self) -> DetectReport:
+        return DetectReport(
+            batches=self.batches,
+            events=self.events,
+            findings=self.findings,
+            alerts_new=len(self.new),
+            alerts_updated=len(self.changed.keys() - self.new.keys()),
+            failed=tuple(self.failed),
+            alert_ids=tuple({**self.new, **self.changed}),
+            seconds={name: round(seconds, 4) for name, seconds in self.seconds.items()},
+            days=self.days,
+        )
+
+
+def detect_queued(
+    *, lake: Lake, state: State, corpus: Corpus, now: datetime, progress: Progress | None = None
+) -> DetectReport:
+    """Run every queued (batch, detection) and record what comes of it, each detection in one transaction.
+
+    A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. Entries of
+    detections that are gone or disabled are dropped.
+    """
+    tally = _Tally()
+    progress = progress or Silent()
+    waiting = _wanted(state, corpus, now, tally)
+    if not waiting:
+        return tally.report()
+    progress.stage("Detecting", len(waiting))
+    by_id = {detection.id: detection for detection in corpus.detections}
+    with _engine(lake, state) as engine:
+        for batches, files in _chunks(state, waiting):
+            engine.take(files)
+            tally.batches += len(batches)
+            tally.events += sum(file.rows for file in files)
+            for id_, chosen in _by_detection(waiting, batches).items():
+                _run_queued(engine, state, by_id[id_], chosen, chosen == batches, now, tally)
+                progress.advance(len(chosen))
+    return tally.report()
+
+
+def _run_queued(
+    engine: Engine, state: State, detection: Detection, batches: set[str], whole: bool, now: datetime, tally: _Tally
+) -> None:
+    try:
+        findings = _evaluate(engine, detection, None if whole else batches, tally)
+    except (DetectionError, LakeError) as error:
+        tally.failed[detection.id] = None
+        for batch_id in sorted(batches):
+            state.queue.fail(batch_id, detection.id, str(error), now)
+        return
+    _record(state, detection, findings, [(batch_id, detection.id) for batch_id in sorted(batches)], now, tally)
+
+
+def detect_window(
+    window: Window,
+    *,
+    lake: Lake,
+    state: State,
+    corpus: Corpus,
+    now: datetime,
+    detections: Sequence[str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> DetectReport:
+    """Run detections (all, or those named, disabled ones too) over the committed events of a window, day by day.
+
+    Each day is judged by the baseline as of that day. What is found is recorded as historical; with `dry_run` nothing
+    is, and the report tells in `days` what there would be: {day: {detection: {findings, alerts}}}. Raises UnknownName.
+    """
+    chosen = corpus.detections if detections is None else tuple(corpus.get(id_) for id_ in detections)
+    tally = _Tally()
+    progress = progress or Silent()
+    days = window.days()
+    progress.stage("Detecting", len(days))
+    with _engine(lake, state) as engine:
+        for day in days:
+            start = datetime.combine(day, datetime.min.time())
+            part = Window(max(window.start, start), min(window.end, start + timedelta(days=1)))
+            files = state.ledger.data_files("events", first=day, last=day)
+            engine.take(files, part)
+            tally.events += sum(file.rows for file in files)
+            for detection in chosen if files else ():
+                try:
+                    findings = _evaluate(engine, detection, None, tally)
+                except (DetectionError, LakeError):
+                    if detections is not None:
+                        raise
+                    tally.failed[detection.id] = None
+                    continue
+                alerts = {finding.alert_id for finding in findings}
+                if findings:
+                    counts = {"findings": len(findings), "alerts": len(alerts)}
+                    tally.days.setdefault(day.isoformat(), {})[detection.id] = counts
+                if dry_run:
+                    tally.new.update(dict.fromkeys(sorted(alerts)))
+                elif findings:
+                    _record(state, detection, [as_historical(finding) for finding in findings], (), now, tally)
+            progress.advance()
+    if dry_run:
+        _sort_out_known(state, tally)
+    return tally.report()
+
+
+def _sort_out_known(state: State, tally: _Tally) -> None:
+    """Of the alerts there would be, tell those that are there from new ones."""
+    known = {alert.alert_id for alert in state.alerts.list()}
+    tally.changed = dict.fromkeys(id_ for id_ in tally.new if id_ in known)
+    tally.new = dict.fromkeys(id_ for id_ in tally.new if id_ not in known)
+
+
+def _evaluate(engine: Engine, detection: Detection, batches: Collection[str] | None, tally: _Tally) -> list[Finding]:
+    begun = perf_counter()
+    try:
+        findings = engine.evaluate(detection, batches)
+    finally:
+        tally.seconds[detection.id] += perf_counter() - begun
+    tally.findings += len(findings)
+    return findings
+
+
+def _record(
+    state: State,
+    detection: Detection,
+    findings: Sequence[Finding],
+    clear: Sequence[tuple[str, str]],
+    now: datetime,
+    tally: _Tally,
+) -> None:
+    recorded = state.alerts.record(
+        detection.id,
+        title=detection.title,
+        attack=[technique.id for technique in detection.attack],
+        attack_legacy=detection.attack_legacy,
+        findings=findings,
+        clear=clear,
+        now=now,
+    )
+    tally.new.update(dict.fromkeys(recorded.new))
+    tally.changed.update(dict.fromkeys(recorded.updated))
+
+
+def _engine(lake: Lake, state: State) -> Engine:
+    integrations = state.integrations.list()
+    accounts: list[dict[str, Any]] = [
+        {"account": each.account_id, "integration": each.name} for each in integrations if each.account_id
+    ]
+    return Engine(lake, state.ledger, resources.views_dir(), trails=state.integrations.trails(None), accounts=accounts)
+
+
+def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally) -> list[QueueEntry]:
+    """The queue, without entries of detections that are gone; those of a broken file fail and wait."""
+    usable = {detection.id for detection in corpus.detections}
+    broken: dict[str, KyraError] = {problem.detection: problem.error for problem in corpus.problems}
+    wanted = []
+    for entry in state.queue.pending():
+        if entry.detection in usable:
+            wanted.append(entry)
+        elif entry.detection in broken:
+            state.queue.fail(entry.batch_id, entry.detection, str(broken[entry.detection]), now)
+            tally.failed[entry.detection] = None
+        else:
+            state.queue.clear(entry.batch_id, entry.detection)
+    return wanted
+
+
+def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[tuple[set[str], list[DataFile]]]:
+    """Queued batches with their data files, as many together as stay in memory."""
+    batches: set[str] = set()
+    files: list[DataFile] = []
+    for batch_id in dict.fromkeys(entry.batch_id for entry in entries):
+        own = state.ledger.data_files("events", batch_ids=[batch_id])
+        if batches and sum(file.rows for file in (*files, *own)) > IN_MEMORY:
+            yield batches, files
+            batches, files = set(), []
+        batches = batches | {batch_id}
+        files = [*files, *own]
+    yield batches, files
+
+
+def _by_detection(entries: Sequence[QueueEntry], batches: set[str]) -> dict[str, set[str]]:
+    chosen: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.batch_id in batches:
+            chosen.setdefault(entry.detection, set()).add(entry.batch_id)
+    return chosen

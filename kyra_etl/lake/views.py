@@ -1,0 +1,124 @@
+"""Relations and macros on a DuckDB connection: `events`, `activity`, `trails`, `accounts`; typed, even when empty.
+
+Files come as explicit lists from the ledger, never as globs, so that a query sees what was committed and nothing else.
+The macros are plain SQL under `sql/views/`: `.read` loads them into any DuckDB shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
+from kyra_etl.detection.rule import Detection
+from kyra_etl.errors import LakeError
+from kyra_etl.lake.layout import HIVE_TYPES
+
+Rows = Iterable[Mapping[str, Any]]
+
+TRAILS: Mapping[str, str] = {
+    "integration": "VARCHAR",
+    "name": "VARCHAR",
+    "arn": "VARCHAR",
+    "bucket": "VARCHAR",
+    "prefix": "VARCHAR",
+    "home_region": "VARCHAR",
+    "multi_region": "BOOLEAN",
+    "organization": "BOOLEAN",
+    "logging": "BOOLEAN",
+    "latest_delivery_at": "TIMESTAMP",
+    "latest_delivery_error": "VARCHAR",
+    "kms_key_id": "VARCHAR",
+    "checked_at": "TIMESTAMP",
+}
+"""Columns of `trails`, the trails that the last check of each integration saw."""
+
+ACCOUNTS: Mapping[str, str] = {"account": "VARCHAR", "integration": "VARCHAR"}
+"""Columns of `accounts`, the accounts that integrations are configured for."""
+
+_TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.timestamp("us"): "TIMESTAMP", pa.int64(): "BIGINT"}
+_TYPES[pa.date32()] = "DATE"
+
+
+def columns_of(schema: pa.Schema) -> dict[str, str]:
+    """Column → DuckDB type of a lake schema."""
+    return {field.name: _TYPES[field.type] for field in schema}
+
+
+def reading(schema: pa.Schema, uris: Sequence[str]) -> str:
+    """SQL that selects the rows of these data files; no files give no rows, older files NULL for newer columns."""
+    none = _none(columns_of(schema))
+    if not uris:
+        return none
+    files = ", ".join(map(literal, uris))
+    return (
+        f"{none} UNION ALL BY NAME SELECT * FROM read_parquet([{files}], "
+        f"hive_partitioning = true, hive_types = {HIVE_TYPES}, union_by_name = true)"
+    )
+
+
+def register(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    events: Sequence[str] = (),
+    activity: Sequence[str] = (),
+    trails: Rows = (),
+    accounts: Rows = (),
+) -> None:
+    """Make the relations detections and analysts read, over the URIs of data files and rows of the state."""
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS {reading(EVENTS, events)}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW activity AS {reading(ACTIVITY, activity)}")
+    register_rows(connection, "trails", TRAILS, trails)
+    register_rows(connection, "accounts", ACCOUNTS, accounts)
+
+
+def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: Rows) -> None:
+    """Make a small temporary table of rows; keys that are no columns are left out."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {_none(columns)}")
+    values = [[row.get(column) for column in columns] for row in rows]
+    if values:
+        marks = ", ".join("?" for _ in columns)
+        connection.executemany(f"INSERT INTO {name} VALUES ({marks})", values)
+
+
+def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Load every macro of `sql/views/macros/`; raises LakeError naming the file that is broken."""
+    for path in sorted(folder.glob("macros/*.sql")):
+        try:
+            connection.execute(path.read_text(encoding="utf-8"))
+        except (duckdb.Error, OSError) as error:
+            raise LakeError(f"{path} does not load: {first_line(error)}.", "Install kyra-etl again.") from error
+
+
+def set_params(connection: duckdb.DuckDBPyConnection, detections: Iterable[Detection]) -> None:
+    """Give detections' SQL its tunables: `getvariable('<id>_<param>')`."""
+    for detection in detections:
+        for param in detection.params.values():
+            value = f"CAST({literal(param.value)} AS {param.sql_type})"
+            connection.execute(f"SET VARIABLE {detection.variable(param.name)} = {value}")
+
+
+def literal(value: Any) -> str:
+    """A SQL literal of a text, number, flag or list of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    text = str(value).replace("'", "''")
+    return f"'{text}'"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of DuckDB's message, without its full stop."""
+    return str(error).strip().splitlines()[0][:300].rstrip(".")
+
+
+def _none(columns: Mapping[str, str]) -> str:
+    cells = ", ".join(f"CAST(NULL AS {type_}) AS {name}" for name, type_ in columns.items())
+    return f"SELECT {cells} WHERE false"

@@ -1,0 +1,226 @@
+"""Settings, read once at the edge: KYRA_* variables over `kyra.toml` over defaults, into one frozen value.
+
+The only module that reads the environment. Every setting is a key of `<KYRA_HOME>/kyra.toml` and, in capitals behind
+`KYRA_`, a variable: `lake` is KYRA_LAKE. Two exceptions: KYRA_HOME and KYRA_DEBUG are variables only, and detections
+are set up in the file only:
+
+    [detections]
+    dirs = ["/srv/detections"]              # besides <KYRA_HOME>/detections
+    disable = ["unusual_region"]
+
+    [detections.console_login_failures]     # params of one detection, as its file declares them
+    threshold = 10
+
+A key nobody knows is an error that names the nearest one: a misspelt setting must not be a silent default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kyra_etl.errors import ConfigError
+from kyra_etl.model import Limits
+
+FILE = "kyra.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The user's say about detections; ids and params are checked against the corpus, where it is loaded."""
+
+    dirs: tuple[Path, ...] = ()
+    """The user's own, besides the built-in ones; a folder that does not exist holds none."""
+    disable: tuple[str, ...] = ()
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By detection id, then by param."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. `state_url` may carry a password and stays out of `repr`."""
+
+    home: Path
+    lake: str
+    state_url: str = field(repr=False)
+    aws_endpoint_url: str | None
+    lake_endpoint_url: str | None
+    lake_region: str | None
+    sync_seconds: int
+    serve_port: int
+    query_seconds: int
+    limits: Limits
+    detections: Detections
+
+    @property
+    def file(self) -> Path:
+        """Where kyra.toml is, or would be."""
+        return self.home / FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: `parse` takes what the file holds, or the variable's text, and the folder of relative paths."""
+
+    key: str
+    about: str
+    parse: Callable[[Any, Path], Any]
+    default: Any = None
+
+    @property
+    def variable(self) -> str:
+        return f"KYRA_{self.key.upper()}"
+
+
+def _text(value: Any, base: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value.strip()
+
+
+def _place(value: Any, base: Path) -> str:
+    """A URL as it is; a path made absolute."""
+    text = _text(value, base)
+    return text if "://" in text else str((base / Path(text).expanduser()).absolute())
+
+
+def _whole(least: int, most: int) -> Callable[[Any, Path], int]:
+    def parse(value: Any, base: Path) -> int:
+        wanted = f"a whole number from {least} to {most}"
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError(wanted)
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not least <= number <= most:
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+_LIMITS = {limit.name: limit.default for limit in fields(Limits)}
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("lake", "The lake: a folder, or s3://bucket/prefix (default <KYRA_HOME>/lake)", _place),
+    Setting("state_url", "The state database: a file, or postgresql://… (default <KYRA_HOME>/state.db)", _place),
+    Setting("aws_endpoint_url", "Address that stands in for AWS when log files are collected", _text),
+    Setting("lake_endpoint_url", "Address of the S3 that holds the lake, if it is not AWS's", _text),
+    Setting("lake_region", "Region of the lake's bucket", _text),
+    Setting("sync_seconds", "Seconds between the syncs of `kyra serve`", _whole(10, 86_400), 300),
+    Setting("serve_port", "Port of the Prefect server of `kyra serve`", _whole(1, 65_535), 4200),
+    Setting("query_seconds", "Seconds after which a query is stopped", _whole(1, 86_400), 300),
+    Setting("batch_bytes", "Compressed bytes of log files in a batch", _whole(1, 2**40), _LIMITS["batch_bytes"]),
+    Setting("batch_files", "Log files in a batch", _whole(1, 100_000), _LIMITS["batch_files"]),
+    Setting(
+        "max_object_bytes",
+        "Uncompressed size beyond which a log file is quarantined",
+        _whole(1, 2**40),
+        _LIMITS["max_object_bytes"],
+    ),
+    Setting("fetch_threads", "Log files fetched at the same time", _whole(1, 256), _LIMITS["fetch_threads"]),
+    Setting("lookback_days", "Days before today that every sync lists", _whole(0, 3660), _LIMITS["lookback_days"]),
+    Setting("lease_seconds", "Seconds after which a dead run's work is taken over", _whole(10, 86_400), 240),
+    Setting("retain_days", "Days that events are kept; without it, for ever", _whole(1, 36_600)),
+)
+
+_VARIABLES_ONLY = ("KYRA_HOME", "KYRA_DEBUG")
+
+# Kubernetes puts these into every container beside a service called "kyra".
+_KUBERNETES = re.compile(r"KYRA_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """The settings in force. `environ` stands in for the environment. Raises ConfigError."""
+    env = os.environ if environ is None else environ
+    home = home_of(env)
+    table = _read(home / FILE)
+    known = {setting.key for setting in SETTINGS}
+    _refuse_unknown(table, {*known, "detections"}, str(home / FILE))
+    _refuse_unknown(
+        [name for name in env if name.startswith("KYRA_") and not _KUBERNETES.fullmatch(name)],
+        {*_VARIABLES_ONLY, *(setting.variable for setting in SETTINGS)},
+        "the environment",
+    )
+    values = {setting.key: _value(setting, table, env, home) for setting in SETTINGS}
+    limits = Limits(**{name: values.pop(name) for name in _LIMITS})
+    values["lake"] = values["lake"] or str(home / "lake")
+    values["state_url"] = values["state_url"] or str(home / "state.db")
+    return Config(home=home, limits=limits, detections=_detections(table.get("detections", {}), home), **values)
+
+
+def home_of(environ: Mapping[str, str] | None = None) -> Path:
+    """KYRA_HOME, or ~/.kyra."""
+    env = os.environ if environ is None else environ
+    return Path(env.get("KYRA_HOME") or "~/.kyra").expanduser().absolute()
+
+
+def debug() -> bool:
+    """Whether KYRA_DEBUG asks for tracebacks."""
+    return os.environ.get("KYRA_DEBUG", "") not in ("", "0")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
+
+
+def child_environment(home: Path | None = None) -> dict[str, str]:
+    """This process's environment for a child process, with KYRA_HOME spelt out."""
+    return {**os.environ, "KYRA_HOME": str(home or home_of())}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path} cannot be read: {why}.", "Mend it, or remove it to use the defaults.") from None
+
+
+def _refuse_unknown(found: Iterable[str], known: set[str], where: str) -> None:
+    for name in found:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"Did you mean {near}?" if near else f"Known are: {', '.join(sorted(known))}."
+            raise ConfigError(f"There is no setting {name} (in {where}).", hint)
+
+
+def _value(setting: Setting, table: Mapping[str, Any], env: Mapping[str, str], home: Path) -> Any:
+    if env.get(setting.variable, "") != "":
+        value: Any = env[setting.variable]
+        name, where, base = setting.variable, "in the environment", Path.cwd()
+    elif setting.key in table:
+        value, name, where, base = table[setting.key], setting.key, f"in {home / FILE}", home
+    else:
+        return setting.default
+    try:
+        return setting.parse(value, base)
+    except ValueError as error:
+        raise ConfigError(f"{name} {where} must be {error}.", f"It sets: {setting.about}.") from None
+
+
+def _detections(table: Any, home: Path) -> Detections:
+    path = home / FILE
+    own = (home / "detections",)
+    if not isinstance(table, dict):
+        raise ConfigError(f"detections in {path} must be a table.", "Write it as [detections].")
+    params = {name: value for name, value in table.items() if isinstance(value, dict)}
+    lists = {name: value for name, value in table.items() if name not in params}
+    _refuse_unknown(lists, {"dirs", "disable"}, f"[detections] of {path}")
+    for name, value in lists.items():
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise ConfigError(f"detections.{name} in {path} must be a list of texts.", f'For example {name} = ["…"].')
+    dirs = tuple((home / Path(item).expanduser()).absolute() for item in lists.get("dirs", []))
+    return Detections(own + dirs, tuple(lists.get("disable", [])), params)

@@ -1,0 +1,68 @@
+"""Whether a statement only reads, judged by DuckDB's own parse tree.
+
+The type of a statement does not tell: DuckDB 2 calls `WITH x AS (COPY … TO 'file') SELECT …` a SELECT, and runs it,
+also onto files that the connection was allowed to read; and a table function can execute SQL that comes as a text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+_QUERIES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_FUNCTIONS = {
+    "duckdb_columns",
+    "duckdb_functions",
+    "duckdb_tables",
+    "duckdb_types",
+    "duckdb_views",
+    "generate_series",
+    "json_each",
+    "json_tree",
+    "range",
+    "unnest",
+}
+
+
+def complaint(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
+    """Why the text is not one statement that only reads; None when it is. Raises duckdb.Error for bad syntax."""
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        return f"these are {len(statements)} statements" if statements else "there is no statement"
+    if statements[0].type != duckdb.StatementType.SELECT:
+        return f"{statements[0].type.name} is not a query"
+    row = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
+    tree = json.loads(row[0]) if row else {}
+    if tree.get("error", True):
+        return str(tree.get("error_message") or "it cannot be examined")
+    for node in _nodes(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERIES:
+            return f"{kind.split('_')[0]} is not a query"
+        if kind == "TABLE_FUNCTION":
+            name = str(node["function"]["function_name"]).lower()
+            if name not in _FUNCTIONS and not _is_macro(connection, name):
+                return f"the table function {name} is not allowed"
+    return None
+
+
+def _is_macro(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether it is a table macro of our own."""
+    query = (
+        "SELECT 1 FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal AND function_name = $n"
+    )
+    return connection.execute(query, {"n": name}).fetchone() is not None
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            yield item
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item

@@ -1,0 +1,156 @@
+"""Settings → live parts: the only place where parts are chosen.
+
+Each part is opened when it is first asked for, so that `kyra status` never loads what only a sync needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kyra_etl.config import Config
+from kyra_etl.errors import ConfigError
+from kyra_etl.model import Integration
+from kyra_etl.ports import Clock, LogBucket
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kyra_etl.detection.rule import Corpus
+    from kyra_etl.lake import Lake
+    from kyra_etl.lake.query import Analyst
+    from kyra_etl.state import State
+
+
+def utc_now() -> datetime:
+    """The machine's clock, naive UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@dataclass
+class Parts:
+    """The parts of one installation, open until `close`."""
+
+    config: Config
+    clock: Clock = utc_now
+
+    @cached_property
+    def state(self) -> State:
+        """The state database, made if it does not exist."""
+        from kyra_etl.state import State
+
+        return State.open(self.config.state_url)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake, as readers need it: nothing is made."""
+        from kyra_etl.lake import S3Options, open_lake
+
+        options = S3Options(endpoint_url=self.config.lake_endpoint_url, region=self.config.lake_region)
+        return open_lake(self.config.lake, options)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The built-in detections and the user's own, with their params as set."""
+        from kyra_etl import resources
+        from kyra_etl.detection.rule import Corpus
+
+        settings = self.config.detections
+        for folder in settings.dirs[1:]:
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"{folder} (in detections.dirs of {self.config.file}) is not a folder.", "Mend or remove the entry."
+                )
+        return Corpus.load((resources.detections_dir(), *settings.dirs), settings.params, settings.disable)
+
+    def for_run(self) -> dict[str, Any]:
+        """The parts a journey takes, by name. Raises LakeError when the lake is another state's."""
+        self.lake.claim(self.state.id)
+        return {
+            "lake": self.lake,
+            "state": self.state,
+            "corpus": self.corpus,
+            "limits": self.config.limits,
+            "clock": self.clock,
+        }
+
+    def close(self) -> None:
+        """Let go of the state database, if it was opened."""
+        if "state" in self.__dict__:
+            self.state.close()
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open(config: Config) -> Parts:
+    """The parts that the settings describe; a context manager."""
+    return Parts(config)
+
+
+def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
+    """The integration's bucket: on S3, or a folder when its name is file:///…"""
+    if integration.bucket.startswith("file:"):
+        from kyra_etl.folder import FolderBucket
+
+        return FolderBucket.at(integration.bucket, clock=parts.clock)
+    from kyra_etl.aws.bucket import open_bucket
+
+    config = parts.config
+    return open_bucket(integration, endpoint_url=config.aws_endpoint_url, connections=config.limits.fetch_threads)
+
+
+def analyst(parts: Parts) -> Analyst:
+    """Read-only SQL over what is committed, and over the records of our own as they are at each query."""
+    from kyra_etl import resources
+    from kyra_etl.lake import views
+    from kyra_etl.lake.query import Analyst
+
+    lake, ledger = parts.lake, parts.state.ledger
+
+    def files(kind: str) -> Sequence[str]:
+        return lake.readable(ledger.data_files(kind))
+
+    def prepare(connection: DuckDBPyConnection, sql: str) -> None:
+        lake.register(connection)
+        views.load_macros(connection, resources.views_dir())
+        if "getvariable" in sql.lower():
+            views.set_params(connection, parts.corpus.detections)
+
+    return Analyst(files, _relations(parts), seconds=parts.config.query_seconds, prepare=prepare)
+
+
+def _relations(parts: Parts) -> Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]]:
+    """How to get the rows of each relation that is not in the lake's files."""
+    from dataclasses import asdict
+
+    from kyra_etl.status import rows, status
+
+    state = parts.state
+
+    def alert_events() -> Sequence[Mapping[str, Any]]:
+        return state.alerts.events([alert.alert_id for alert in state.alerts.list()])
+
+    def sync_runs() -> Sequence[Mapping[str, Any]]:
+        return [{**(run["report"] or {}), **run} for run in state.runs.recent(limit=None)]
+
+    return {
+        "alerts": lambda: [asdict(alert) for alert in state.alerts.list()],
+        "alert_events": alert_events,
+        "log_files": state.ledger.log_files,
+        "sync_runs": sync_runs,
+        "status": lambda: rows(status(state, parts.clock())),
+        "trails": state.integrations.trails,
+        "accounts": lambda: [
+            {"account": each.account_id, "integration": each.name} for each in state.integrations.list()
+        ],
+    }

@@ -34,7 +34,7 @@ class S3Bucket:
 
     def __init__(self, session: Session) -> None:
         self.name = session.integration.bucket
-        self._session = session
+        self.session = session
         self._lock = threading.Lock()
         self._region: str | None = None
 
@@ -80,22 +80,22 @@ class S3Bucket:
 
     def _read(self, key: str) -> bytes:
         client = self._client()
-        with translated("GetObject", f"s3://{self.name}/{key}", self._session.secrets):
+        with translated("GetObject", f"s3://{self.name}/{key}", self.session.secrets):
             body: bytes = client.get_object(Bucket=self.name, Key=key)["Body"].read()
         return body
 
     def _pages(self, prefix: str, **more: str) -> Iterator[Mapping[str, Any]]:
         client = self._client()
-        with translated("ListObjectsV2", f"s3://{self.name}/{prefix}", self._session.secrets):
+        with translated("ListObjectsV2", f"s3://{self.name}/{prefix}", self.session.secrets):
             yield from client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix, **more)
 
     def _client(self) -> Any:
-        return self._session.client("s3", self.region)
+        return self.session.client("s3", self.region)
 
     def _head(self) -> Mapping[str, str]:
         """Headers of HeadBucket's answer, a refusal's too: it carries the region and the date."""
-        with translated("HeadBucket", f"bucket {self.name}", self._session.secrets):
-            client = self._session.client("s3", self._region)
+        with translated("HeadBucket", f"bucket {self.name}", self.session.secrets):
+            client = self.session.client("s3", self._region)
             try:
                 answer = client.head_bucket(Bucket=self.name)
             except ClientError as error:
@@ -108,7 +108,7 @@ class S3Bucket:
             return _headers(answer) | ({_REGION_HEADER: answer["BucketRegion"]} if "BucketRegion" in answer else {})
 
     def _found_region(self, headers: Mapping[str, str]) -> str:
-        return headers.get(_REGION_HEADER) or self._session.region
+        return headers.get(_REGION_HEADER) or self.session.region
 
 
 def _headers(answer: Mapping[str, Any]) -> dict[str, str]:

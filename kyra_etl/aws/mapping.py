@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from kyra_etl.errors import AccessError, CollectError, KyraError, ObjectError, ObjectGone, TransientError
@@ -144,6 +145,7 @@ TABLE: tuple[Row, ...] = (
         (
             *("InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "RequestTimeout"),
             *("ServiceUnavailableException", "RequestTimeoutException", "500", "502", "503", "504"),
+            "ResponseParserError",  # not AWS's format: some proxy's page
         ),
         "{subject}: AWS failed on its side",
         "Nothing to do: the next run tries again.",
@@ -329,7 +331,7 @@ def translated(operation: str, subject: str, secrets: Sequence[str] = ()) -> Ite
     """
     try:
         yield
-    except (ClientError, BotoCoreError, HTTPError, OSError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError, HTTPError, OSError) as error:
         raise translate(error, operation, subject, secrets) from None
 
 
@@ -337,8 +339,8 @@ def translate(error: Exception, operation: str, subject: str, secrets: Sequence[
     """The KyraError for a failure of `operation` (AWS's name of the call)."""
     response: dict[str, Any] = error.response if isinstance(error, ClientError) else {}
     detail, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code = str(detail.get("Code") or type(error).__name__)
-    text = _masked(str(detail.get("Message") or error), secrets)
+    code = _shown(str(detail.get("Code") or type(error).__name__), secrets)
+    text = _shown(str(detail.get("Message") or error), secrets)
     status = str(meta.get("HTTPStatusCode", ""))
     row = match(code, operation, text)
     if row is UNKNOWN and status in _TELLING_STATUS:
@@ -356,7 +358,7 @@ def translate(error: Exception, operation: str, subject: str, secrets: Sequence[
     }
     request = f", request {meta['RequestId']}" if meta.get("RequestId") else ""
     said = row.says.format(**words)
-    message = f"{said if said.startswith('s3://') else said[0].upper() + said[1:]} ({code}{request})."
+    message = f"{said if said.startswith(('s3://', 'arn:')) else said[0].upper() + said[1:]} ({code}{request})."
     remedy = row.remedy.format(**words)
     if operation == "GetObject" and row.kind == "gone":
         return ObjectGone(message, remedy)
@@ -379,7 +381,7 @@ def action_of(operation: str) -> str:
     return f"s3:{operation}" if operation == "GetObject" else f"cloudtrail:{operation}"
 
 
-def _masked(text: str, secrets: Sequence[str]) -> str:
+def _shown(text: str, secrets: Sequence[str]) -> str:
     """On one line, bounded, without secrets."""
     for secret in secrets:
         text = text.replace(secret, "***")

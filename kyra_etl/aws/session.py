@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
 import kyra_etl
 from kyra_etl.aws.mapping import translated
@@ -45,7 +45,7 @@ class Session:
         self.secrets = tuple(secret for secret in (integration.external_id, integration.queue_url) if secret)
         self._endpoint_url = endpoint_url
         self._connections = connections
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # making the first client of a role assumes it, with a client of ours
         self._clients: dict[tuple[str, str, bool], Any] = {}
 
     def __repr__(self) -> str:
@@ -91,7 +91,10 @@ class Session:
         if self.integration.role_arn is None:
             return self._ours
         inner = botocore.session.Session()
-        credentials = DeferredRefreshableCredentials(refresh_using=self._fresh_credentials, method="assume-role")
+        # Assumed here and not lazily inside botocore, which would log a refusal with its traceback.
+        credentials = RefreshableCredentials.create_from_metadata(
+            self._fresh_credentials(), refresh_using=self._fresh_credentials, method="assume-role"
+        )
         inner.register_component("credential_provider", CredentialResolver([_Provider(credentials)]))
         return boto3.Session(botocore_session=inner)
 
@@ -151,11 +154,11 @@ class _Provider(CredentialProvider):  # type: ignore[misc]
 
     METHOD = "kyra-etl-assume-role"
 
-    def __init__(self, credentials: DeferredRefreshableCredentials) -> None:
+    def __init__(self, credentials: RefreshableCredentials) -> None:
         super().__init__()
         self._credentials = credentials
 
-    def load(self) -> DeferredRefreshableCredentials:
+    def load(self) -> RefreshableCredentials:
         return self._credentials
 
 

@@ -16,6 +16,7 @@ from kyra_etl.state.database import Database
 from kyra_etl.state.integrations import LOCAL, Integrations
 from kyra_etl.state.leases import Lease, Leases
 from kyra_etl.state.ledger import Ledger, Observed
+from kyra_etl.state.owners import Owners
 from kyra_etl.state.queue import Queue, QueueEntry
 from kyra_etl.state.runs import Runs
 from kyra_etl.state.schema import migrate
@@ -35,6 +36,7 @@ class State:
         self.runs = Runs(database)
         self.ledger = Ledger(database)
         self.leases = Leases(database)
+        self.owners = Owners(database)
         self.queue = Queue(database)
         self.alerts = Alerts(database)
 

@@ -12,9 +12,9 @@ _PERMANENT = (timedelta(hours=24), timedelta(days=7))
 def next_retry(now: datetime, reason: str, attempts: int, *, permanent: bool) -> datetime:
     """The time of the next try after `attempts` failed ones (1 = just failed for the first time).
 
-    A refusal is told by its reason: `access_denied`, `kms_denied` and whatever else ends in `_denied`.
+    A refusal is told by its reason: `access_denied` and whatever else ends in `_denied`, `kms_unusable`, `access`.
     """
-    if reason.endswith("_denied"):
+    if reason.endswith("_denied") or reason in ("access", "kms_unusable"):
         first, longest = _ACCESS
     else:
         first, longest = _PERMANENT if permanent else _TRANSIENT

@@ -142,7 +142,7 @@ def _where(url: URL) -> str:
 
 def _make_file(path: Path, where: str) -> None:
     """Makes the file private before SQLite opens it: it holds external ids. WAL files copy its permissions."""
-    if path.exists():
+    if path.exists() or str(path).startswith("file:"):  # an SQLite URI says itself how to open
         return
     try:
         if not path.parent.exists():
@@ -177,6 +177,6 @@ def _begin_sqlite(connection: Connection) -> None:
 def _prepare_postgres(connection: Any, _record: object) -> None:
     """Bounds every wait, and lets the server drop a writer whose machine went away with the lock in its hand."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+        cursor.execute(f"SET lock_timeout = {int(BUSY_SECONDS * 1000)}")
         cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
     connection.commit()

@@ -23,14 +23,14 @@ class Lease:
     owner: str
     attempt: int
     """How often the lease of this name was taken, this time included."""
-    expires_at: datetime
-    """By the database's clock, when taken; `renew` moves it on in the database only."""
+    seconds: float
+    """How long it lasts, from taking it and from each renewal."""
     _database: Database = field(repr=False, compare=False)
 
-    def renew(self, seconds: float) -> bool:
-        """Moves the end to `seconds` from now. False when somebody else has taken the lease since."""
+    def renew(self, seconds: float | None = None) -> bool:
+        """Lets it last another `seconds` from now (None: as long as before). False when somebody else has it by now."""
         with self._database.write() as connection:
-            until = self._database.clock(connection) + timedelta(seconds=seconds)
+            until = self._database.clock(connection) + timedelta(seconds=self.seconds if seconds is None else seconds)
             return connection.execute(self._mine().values(expires_at=until)).rowcount == 1
 
     def release(self) -> None:
@@ -40,7 +40,8 @@ class Lease:
 
     def _mine(self) -> Update:
         c = _leases.c
-        return update(_leases).where(c.name == self.name, c.owner == self.owner, c.attempt == self.attempt)
+        mine = update(_leases).where(c.name == self.name, c.owner == self.owner, c.attempt == self.attempt)
+        return mine.where(c.expires_at > _LONG_AGO)  # not one that was released
 
     def __enter__(self) -> Lease:
         return self
@@ -67,4 +68,4 @@ class Leases:
                 where=_leases.c.expires_at <= now,
             )
             attempt = connection.scalar(statement.returning(_leases.c.attempt))
-        return None if attempt is None else Lease(name, owner, attempt, until, self._database)
+        return None if attempt is None else Lease(name, owner, attempt, seconds, self._database)

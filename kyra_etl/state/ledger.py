@@ -119,7 +119,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints):
                 ~exists().where(_links.c.run_id == run_id, _links.c.log_file_id == _files.c.id),
             )
             carrying = self._database.insert(_links).from_select(["run_id", "log_file_id", "how"], left)
-            return connection.execute(carrying).rowcount
+            return connection.execute(carrying, execution_options={"preserve_rowcount": True}).rowcount
 
     def workable(self, run_id: str, now: datetime | None = None) -> list[LedgerEntry]:
         """The run's log files that can be planned: pending, or quarantined and due; by day, then key.

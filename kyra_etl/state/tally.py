@@ -49,8 +49,14 @@ class Tallies:
                 terms[name] = int(total or 0)
             committed = select(func.count()).where(_batches.c.run_id == run_id, _batches.c.state == "committed")
             terms["batches"] = connection.scalar(committed)
-            reasons = _of_run(run_id, c.reason, func.count()).where(c.state == "quarantined").group_by(c.reason)
-            terms["quarantined_by_reason"] = dict(sorted(connection.execute(reasons).all()))
+            reasons = (
+                _of_run(run_id, c.reason, func.count().label("files"))
+                .where(c.state == "quarantined")
+                .group_by(c.reason)
+            )
+            terms["quarantined_by_reason"] = {
+                row.reason: row.files for row in connection.execute(reasons.order_by(c.reason))
+            }
             times = _of_run(run_id, c.last_modified, c.last_event_at).where(*loaded)
             times = times.where(c.last_modified.is_not(None), c.last_event_at.is_not(None))
             lags = sorted((at - last).total_seconds() for at, last in connection.execute(times))
@@ -67,7 +73,7 @@ class Tallies:
         (as stored), last_loaded_at, first_event_at, last_event_at: over all it loaded.
         """
         c = _batches.c
-        states = select(_files.c.state, func.count()).where(_files.c.integration == integration)
+        states = select(_files.c.state, func.count().label("files")).where(_files.c.integration == integration)
         sums = select(
             *(func.sum(c[name]).label(name) for name in ("records", "events", "duplicates", "malformed", "bytes")),
             func.min(c.first_event_at).label("first_event_at"),
@@ -75,7 +81,7 @@ class Tallies:
         ).where(c.integration == integration, c.state == "committed")
         latest = select(func.max(c.settled_at)).where(c.integration == integration, c.state == "committed", c.files > 0)
         with self._database.read() as connection:
-            by_state: dict[str, int] = dict(connection.execute(states.group_by(_files.c.state)).all())
+            by_state = {row.state: row.files for row in connection.execute(states.group_by(_files.c.state))}
             totals = dict(connection.execute(sums).mappings().one())
             last_loaded_at = connection.scalar(latest)
         times = {name: totals.pop(name) for name in ("first_event_at", "last_event_at")}

@@ -12,19 +12,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from kyra_etl.state import State
-
-NOW = datetime(2026, 3, 4, 12, 0, 0)
+from kyra_etl.state import State, tables
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running PostgreSQL, and a database in it that is migrated to head, to be copied."""
+    """A running PostgreSQL."""
 
     port: int
 
@@ -37,9 +34,10 @@ class Server:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]
 
-    def create(self, template: str = "template1") -> str:
+    def create(self) -> str:
+        """The URL of a new, empty database."""
         name = f"t{uuid.uuid4().hex}"
-        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
 
@@ -103,6 +101,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Server) -> str:
+    """The name of a database at head that tests share, one after the other."""
     url = postgres.create()
     State.open(url).close()
     return url.rsplit("/", 1)[1]
@@ -129,7 +128,10 @@ def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "state.db")
         return f"sqlite:///{tmp_path / 'state.db'}"
     server: Server = request.getfixturevalue("postgres")
-    return server.create(template=request.getfixturevalue("migrated_postgres"))
+    database: str = request.getfixturevalue("migrated_postgres")
+    emptied = [f'"{table.name}"' for table in tables.metadata.sorted_tables if table.name != "meta"]
+    server.execute(f"TRUNCATE {', '.join(emptied)} RESTART IDENTITY", database)
+    return server.url(database)
 
 
 @pytest.fixture

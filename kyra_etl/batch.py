@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kyra_etl.cloudtrail.decode import Decoded, Source, decode
+from kyra_etl.cloudtrail.decode import NOTHING, Decoded, Source, decode
 from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import CollectError, CommitRefused, ObjectError, ObjectGone, VersionMismatch
+from kyra_etl.errors import CommitRefused, ObjectError, ObjectGone, VersionMismatch
 from kyra_etl.lake import Lake, Partition, partitions_of
-from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, LedgerEntry, Limits
+from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, LedgerEntry, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.state import State
 
@@ -32,11 +32,11 @@ ATTEMPTS_TO_COMMIT = 20
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A log file of the batch after fetching: decoded, or what went wrong."""
+    """A log file of the batch after fetching, and what it decoded to: nothing where there was a problem."""
 
     entry: LedgerEntry
-    decoded: Decoded | None
-    problem: ObjectError | CollectError | None = None
+    decoded: Decoded
+    problem: ObjectError | None = None
 
 
 def load_batch(
@@ -53,7 +53,8 @@ def load_batch(
 ) -> bool:
     """Load a planned batch and commit it; False when another attempt owns it by now (nothing is left behind).
 
-    Raises LakeError or StateError; the batch then stays planned and a later run takes it over.
+    A file that cannot be had or read is set aside and the others load. Raises CollectError when no file could be had,
+    LakeError or StateError; the batch is then not committed, and its files are as new to a later run.
     """
     reads = _read_all(batch, bucket, state, limits, clock, progress, integration_account)
     events, expired = _without_expired(_together(reads), limits, clock)
@@ -67,7 +68,6 @@ def load_batch(
             "batch_id": batch.batch_id,
         }
         for read in reads
-        if read.decoded is not None
         for record in read.decoded.malformed
     ]
     for _ in range(ATTEMPTS_TO_COMMIT):
@@ -142,8 +142,8 @@ def _read_all(
         )
         try:
             return _Read(entry, decode(bucket.read(file.key), source, now=now, max_bytes=limits.max_object_bytes))
-        except (ObjectError, CollectError) as problem:
-            return _Read(entry, None, problem)
+        except ObjectError as problem:
+            return _Read(entry, NOTHING, problem)
 
     reads = []
     with ThreadPoolExecutor(limits.fetch_threads, thread_name_prefix="fetch") as pool:
@@ -163,7 +163,6 @@ def _together(reads: Sequence[_Read]) -> pa.Table:
             schema.field(_FILE), pa.repeat(pa.scalar(read.entry.id, pa.int64()), read.decoded.events.num_rows)
         )
         for read in reads
-        if read.decoded is not None
     ]
     return pa.concat_tables([schema.empty_table(), *tables])
 
@@ -200,17 +199,17 @@ def _outcomes(
     kept_by_file = _per_file(kept)
     conflicts_by_file = _per_file(kept.filter(conflicts))
     return tuple(
-        _loaded(read, read.decoded, kept_by_file, conflicts_by_file, expired)
-        if read.decoded is not None
-        else _set_aside(read)
+        _set_aside(read.entry, read.problem)
+        if read.problem is not None
+        else _loaded(read.entry, read.decoded, kept_by_file, conflicts_by_file, expired)
         for read in reads
     )
 
 
 def _loaded(
-    read: _Read, decoded: Decoded, kept: dict[int, int], conflicts: dict[int, int], expired: dict[int, int]
+    entry: LedgerEntry, decoded: Decoded, kept: dict[int, int], conflicts: dict[int, int], expired: dict[int, int]
 ) -> FileOutcome:
-    number = read.entry.id
+    number = entry.id
     events, late = kept.get(number, 0), expired.get(number, 0)
     times: dict[str, Any] = pc.min_max(decoded.events["event_time"]).as_py()
     return FileOutcome(
@@ -229,17 +228,6 @@ def _loaded(
     )
 
 
-def _set_aside(read: _Read) -> FileOutcome:
-    problem = read.problem
-    if isinstance(problem, ObjectGone):
-        return FileOutcome(read.entry.id, "gone", reason=problem.reason, detail=problem.message)
-    if isinstance(problem, ObjectError):
-        return FileOutcome(
-            read.entry.id,
-            "quarantined",
-            reason=problem.reason,
-            detail=str(problem),
-            permanent=problem.permanent,
-        )
-    reason = "unreachable" if problem is None else type(problem).__name__.removesuffix("Error").lower()
-    return FileOutcome(read.entry.id, "quarantined", reason=reason, detail=str(problem))
+def _set_aside(entry: LedgerEntry, problem: ObjectError) -> FileOutcome:
+    state: LogFileState = "gone" if isinstance(problem, ObjectGone) else "quarantined"
+    return FileOutcome(entry.id, state, reason=problem.reason, detail=str(problem), permanent=problem.permanent)

@@ -7,10 +7,9 @@ parts as slices of the document, small chunks so that Python's objects stay in t
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +27,7 @@ from kyra_etl.cloudtrail.records import (
     read,
     with_extra,
 )
-from kyra_etl.cloudtrail.schema import EVENTS, SOURCE_TYPE
+from kyra_etl.cloudtrail.schema import EVENT_COLUMNS, EVENTS, SOURCE_TYPE
 from kyra_etl.model import UNKNOWN_ACCOUNT
 
 CHUNK = 2_000
@@ -70,6 +69,10 @@ class Decoded:
     uncompressed: int
 
 
+NOTHING = Decoded(0, EVENTS.empty_table(), (), "", 0)
+"""What a log file decodes to that could not be had or read."""
+
+
 def decode(data: bytes, source: Source, *, now: datetime, max_bytes: int) -> Decoded:
     """Decode one log file as stored. Raises DecodeError when the bytes are none.
 
@@ -97,19 +100,21 @@ def decode(data: bytes, source: Source, *, now: datetime, max_bytes: int) -> Dec
     )
 
 
-_NAMES = tuple(EVENTS.names)
-_FIELDS = tuple(TYPED)
-_TYPED_NAMES = tuple(column.name for column in TYPED.values())
+_CONSTANT = {column.name for column in EVENT_COLUMNS if column.role == "provenance"}
+_VARYING = [field for field in EVENTS if field.name not in _CONSTANT]
+"""The columns of a row, in its order: typed, free-form, identity, derived, partition."""
+
+_typed_of = attrgetter(*TYPED)
+_parts_of = attrgetter(*JSON_PARTS)
 
 
 class _Rows:
-    """Rows of one chunk, column by column."""
+    """Rows of one chunk, each a tuple in the order of `_VARYING`."""
 
     def __init__(self, source: Source, latest: datetime) -> None:
         self._source = source
         self._latest = latest
-        self._columns: dict[str, list[Any]] = {name: [] for name in _NAMES}
-        self._append: dict[str, Callable[[Any], None]] = {name: cells.append for name, cells in self._columns.items()}
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(self, raw: bytes) -> None:
         """Append one record's row, or raise MalformedRecord and append nothing."""
@@ -119,52 +124,43 @@ class _Rows:
             raise MalformedRecord("no valid eventTime" if record.eventTime else "no eventTime")
         if not EARLIEST <= moment <= self._latest:
             raise MalformedRecord(f"eventTime {record.eventTime} is out of bounds")
+        if not canonical and (extra is None or b'"eventTime":' not in extra):
+            extra = with_extra(extra, "eventTime", record.eventTime)
+        event_id = record.eventID
+        if not event_id or event_id.startswith(HASH_PREFIX):
+            if event_id is not None:
+                extra = with_extra(extra, "eventID", event_id)
+            event_id = event_id or hash_id(raw)
         try:
-            parts = {name: _text(getattr(record, field)) for field, name in JSON_PARTS.items()}
-            extra_text = extra.decode() if extra is not None else None
+            parts = [part.decode() if (part := bytes(value)) else None for value in _parts_of(record)]
+            extra_text = None if extra is None else extra.decode()
         except UnicodeDecodeError as error:
             raise MalformedRecord("not UTF-8") from error
-        if not canonical and (extra is None or b'"eventTime":' not in extra):
-            extra_text = _with(extra_text, "eventTime", record.eventTime)
-        event_id = record.eventID
-        if not event_id:
-            extra_text = extra_text if event_id is None else _with(extra_text, "eventID", event_id)
-            event_id = hash_id(raw)
-        elif event_id.startswith(HASH_PREFIX):
-            extra_text = _with(extra_text, "eventID", event_id)
 
-        append = self._append
-        for field, name in zip(_FIELDS, _TYPED_NAMES, strict=True):
-            append[name](getattr(record, field))
-        self._columns["event_time"][-1] = moment
-        self._columns["event_id"][-1] = event_id
-        for name, text in parts.items():
-            append[name](text)
-        append["extra"](extra_text)
-        self._add_actor(record, moment.date())
-
-    def _add_actor(self, record: Any, day: date) -> None:
-        append = self._append
-        raw_identity = bytes(record.userIdentity)
-        who = identity.identity_of(raw_identity) if raw_identity else identity.NOBODY
-        for name, value in zip(who._fields, who, strict=True):
-            append[name](value)
-        response = record.responseElements
-        append["success"](
-            identity.is_success(
-                record.eventName, record.eventSource, record.errorCode, record.errorMessage, bytes(response)
+        who = identity.identity_of(bytes(record.userIdentity))
+        success = identity.is_success(
+            record.eventName,
+            record.eventSource,
+            record.errorCode,
+            record.errorMessage,
+            record.responseElements,
+        )
+        self._rows.append(
+            (
+                moment,
+                event_id,
+                *_typed_of(record)[2:],
+                *parts,
+                extra_text,
+                *who,
+                success,
+                identity.is_denied(record.errorCode),
+                *identity.actor(who, record.eventType, record.sourceIPAddress),
+                identity.is_write(record.readOnly, record.eventName),
+                self._account(record.recipientAccountId, who.user_account_id),
+                moment.date(),
             )
         )
-        append["denied"](identity.is_denied(record.errorCode))
-        append["actor_kind"](identity.actor_kind(who, record.eventType, record.sourceIPAddress))
-        append["principal"](identity.principal(who))
-        append["access_key_kind"](identity.access_key_kind(who.user_access_key_id))
-        source_kind, source_net = identity.source(record.sourceIPAddress)
-        append["source_kind"](source_kind)
-        append["source_net"](source_net)
-        append["is_write"](identity.is_write(record.readOnly, record.eventName))
-        append["account"](self._account(record.recipientAccountId, who.user_account_id))
-        append["date"](day)
 
     def _account(self, recipient: str | None, caller: str | None) -> str:
         source = self._source
@@ -175,7 +171,6 @@ class _Rows:
 
     def to_arrow(self) -> pa.RecordBatch:
         source = self._source
-        rows = len(self._columns["date"])
         constants = {
             "source_type": SOURCE_TYPE,
             "integration": source.integration,
@@ -183,24 +178,14 @@ class _Rows:
             "delivered_at": source.delivered_at,
             "batch_id": source.batch_id,
         }
-        arrays = [
-            pa.repeat(pa.scalar(constants[field.name], field.type), rows)
-            if field.name in constants
-            else pa.array(self._columns[field.name], field.type)
-            for field in EVENTS
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=EVENTS)
+        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(_VARYING)
+        arrays = {field.name: pa.array(cells, field.type) for field, cells in zip(_VARYING, columns, strict=True)} | {
+            name: pa.repeat(pa.scalar(value, EVENTS.field(name).type), len(self._rows))
+            for name, value in constants.items()
+        }
+        return pa.RecordBatch.from_arrays([arrays[name] for name in EVENTS.names], schema=EVENTS)
 
 
 def is_account(text: str) -> bool:
     """Exactly 12 ASCII digits: all that may become part of a path."""
     return len(text) == 12 and text.isascii() and text.isdigit()
-
-
-def _text(part: Any) -> str | None:
-    raw = bytes(part)
-    return raw.decode() if raw else None
-
-
-def _with(extra: str | None, name: str, value: str) -> str:
-    return with_extra(extra.encode() if extra is not None else None, name, json.dumps(value).encode()).decode()

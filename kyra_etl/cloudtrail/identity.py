@@ -57,15 +57,12 @@ class Identity(NamedTuple):
     mfa_authenticated: bool | None = None
 
 
-NOBODY = Identity()
-
-
 @lru_cache(maxsize=16_384)
 def identity_of(user_identity: bytes) -> Identity:
     """Read `userIdentity` as delivered; whatever is missing or of another type is None."""
     fields = _fields(user_identity)
     if not fields:
-        return NOBODY
+        return Identity()
     session = _fields(fields.get("sessionContext"))
     issuer = _fields(session.get("sessionIssuer"))
     attributes = _fields(session.get("attributes"))
@@ -89,7 +86,19 @@ def identity_of(user_identity: bytes) -> Identity:
     )
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=65_536)
+def actor(
+    identity: Identity, event_type: str | None, source_ip_address: str | None
+) -> tuple[str, str | None, str | None, str | None, str | None]:
+    """(actor_kind, principal, access_key_kind, source_kind, source_net): the derived columns about the caller."""
+    return (
+        actor_kind(identity, event_type, source_ip_address),
+        principal(identity),
+        access_key_kind(identity.user_access_key_id),
+        *source(source_ip_address),
+    )
+
+
 def actor_kind(identity: Identity, event_type: str | None, source_ip_address: str | None) -> str:
     """Which kind of actor called; a call a service makes, for itself or for a user, is the service's."""
     source = source_ip_address or ""
@@ -178,7 +187,11 @@ def is_write(read_only: bool | None, event_name: str | None) -> bool:
 
 
 def is_success(
-    event_name: str | None, event_source: str | None, error_code: str | None, error_message: str | None, response: bytes
+    event_name: str | None,
+    event_source: str | None,
+    error_code: str | None,
+    error_message: str | None,
+    response: bytes | msgspec.Raw,
 ) -> bool:
     """No error code; and for sign-ins, which carry none when they fail, no failure either."""
     if error_code:
@@ -186,13 +199,12 @@ def is_success(
     if event_source == "signin.amazonaws.com":
         if (error_message or "").startswith("Failed authentication"):
             return False
-        if b'"Failure"' in response:
-            return _string(_fields(response).get(event_name or "")) != "Failure"
+        return _string(_fields(response).get(event_name or "")) != "Failure"
     return True
 
 
 def _fields(raw: bytes | msgspec.Raw | None) -> dict[str, msgspec.Raw]:
-    if raw is None:
+    if not raw:
         return {}
     try:
         return _raw_dict.decode(raw)

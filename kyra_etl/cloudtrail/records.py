@@ -148,9 +148,9 @@ def format_time(moment: datetime) -> str:
     return f"{moment.isoformat(timespec='seconds')}Z"
 
 
-def with_extra(extra: bytes | None, name: str, text: bytes) -> bytes:
+def with_extra(extra: bytes | None, name: str, value: str) -> bytes:
     """`extra` with one more field."""
-    member = _encode(name) + b":" + text
+    member = _encode(name) + b":" + _encode(value)
     return b"{" + member + b"}" if extra is None else extra[:-1] + b"," + member + b"}"
 
 

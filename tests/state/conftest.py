@@ -18,6 +18,9 @@ import pytest
 
 from kyra_etl.state import State, tables
 
+REQUIRED = bool(os.environ.get("KYRA_REQUIRE_POSTGRES"))  # read here: tests see an environment without KYRA_*
+INSTALLED = Path("/usr/lib/postgresql")
+
 
 @dataclass(frozen=True)
 class Server:
@@ -44,11 +47,11 @@ class Server:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A throw-away server of the installed PostgreSQL; skipped without one, unless KYRA_REQUIRE_POSTGRES is set."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
+    found = sorted(INSTALLED.glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
     on_path = shutil.which("postgres")
     if not found and not on_path:
         reason = "PostgreSQL's server is not installed (apt-get install postgresql)"
-        pytest.fail(reason) if os.environ.get("KYRA_REQUIRE_POSTGRES") else pytest.skip(reason)
+        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
     binaries = found[-1].parent if found else Path(str(on_path)).parent
     home = Path(tempfile.mkdtemp(prefix="kyra-postgres-"))
     become: list[str] = []
@@ -129,8 +132,8 @@ def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'state.db'}"
     server: Server = request.getfixturevalue("postgres")
     database: str = request.getfixturevalue("migrated_postgres")
-    emptied = [f'"{table.name}"' for table in tables.metadata.sorted_tables if table.name != "meta"]
-    server.execute(f"TRUNCATE {', '.join(emptied)} RESTART IDENTITY", database)
+    emptied = [table.name for table in reversed(tables.metadata.sorted_tables) if table.name != "meta"]
+    server.execute("; ".join(f"DELETE FROM {name}" for name in emptied), database)  # faster than TRUNCATE when small
     return server.url(database)
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,13 @@ def test_reading_sees_one_snapshot_throughout(url: str) -> None:
             before = connection.scalar(count)
             other.runs.start("sync", "acme", NOW)
             assert connection.scalar(count) == before == 0
+
+
+def test_threads_share_an_open_database(state: State) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda _: state.runs.start("sync", "acme", NOW), range(100)))
+
+    assert {run["run_id"] for run in state.runs.recent(limit=None)} == set(ids)
 
 
 def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

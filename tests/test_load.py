@@ -1,0 +1,235 @@
+"""Local files take the same road: loaded once, whatever is wrong with some of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from kyra_etl.cloudtrail.records import rebuild
+from kyra_etl.errors import UsageError
+from kyra_etl.lake import open_lake
+from kyra_etl.load import load
+from kyra_etl.model import Limits, RunReport
+from kyra_etl.state import State
+from tests.cloudtrail.truth import exact, expected, lines
+
+Loader = Callable[..., RunReport]
+
+
+@pytest.fixture
+def lake_dir(tmp_path: Path) -> Path:
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def loading(tmp_path: Path, lake_dir: Path) -> Iterator[Loader]:
+    state = State.open(f"sqlite:///{tmp_path}/state.db")
+    lake = open_lake(str(lake_dir))
+    lake.claim(state.id)
+
+    def run(*paths: Path, **limits: Any) -> RunReport:
+        return load(
+            paths,
+            lake=lake,
+            state=state,
+            corpus=None,
+            limits=Limits(**limits),
+            clock=lambda: datetime(2026, 3, 10, 12),
+        )
+
+    yield run
+    state.close()
+
+
+def record(event_id: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "eventID": event_id,
+        "eventTime": "2026-03-04T05:06:07Z",
+        "eventName": "CreateUser",
+        "recipientAccountId": "111122223333",
+    } | fields
+
+
+def document(*records: Any) -> bytes:
+    return json.dumps({"Records": list(records)}).encode()
+
+
+def events(lake_dir: Path) -> list[str]:
+    return sorted(ds.dataset(lake_dir / "events", partitioning="hive").to_table()["event_id"].to_pylist())
+
+
+def test_a_folder_is_loaded_once_and_known_the_second_time(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+    folder = tmp_path / "logs"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "a.json").write_bytes(document(record("1"), record("2")))
+    (folder / "deep" / "b.json.gz").write_bytes(gzip.compress(document(record("3"))))
+    (folder / "deep" / "er" / "c.ndjson").write_bytes(b"\n".join(json.dumps(record(n)).encode() for n in "45"))
+
+    first, second = loading(folder), loading(folder)
+
+    assert (first.listed, first.loaded, first.records, first.events) == (3, 3, 5, 5)
+    assert (second.listed, second.loaded, second.already_loaded, second.events) == (3, 0, 3, 0)
+    assert events(lake_dir) == list("12345")
+
+
+def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(document(record("1")))
+    loading(file)
+    file.write_bytes(document(record("1"), record("2")))
+
+    report = loading(file)
+
+    assert (report.loaded, report.records, report.events, report.duplicates) == (1, 2, 1, 1)
+
+
+def test_a_path_given_twice_is_one_file(loading: Loader, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(document(record("1")))
+
+    assert loading(file, tmp_path, file).loaded == 1
+
+
+def test_a_missing_path_is_refused_before_anything_is_loaded(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+    (tmp_path / "a.json").write_bytes(document(record("1")))
+
+    with pytest.raises(UsageError, match=r"nowhere\.json does not exist"):
+        loading(tmp_path / "a.json", tmp_path / "nowhere.json")
+
+    assert not (lake_dir / "events").exists()
+
+
+GOOD = document(record("1"))
+DIGEST = b'{"digestStartTime": "x", "digestS3Object": "y"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "state", "reason"),
+    [
+        ("empty.json", b"", "ignored", "marker"),
+        ("notes.txt", b"remember the milk", "ignored", "other"),
+        ("1_CloudTrail-Digest_us-east-1_t_us-east-1_20260304T050607Z.json.gz", DIGEST, "ignored", "digest"),
+        ("digest-by-content.json", DIGEST, "quarantined", "digest"),
+        ("cut.json.gz", gzip.compress(GOOD)[:-5], "quarantined", "corrupt_gzip"),
+        ("text.json", b"remember the milk", "quarantined", "not_json"),
+        ("package.json", b'{"name": "web"}', "quarantined", "not_cloudtrail"),
+        ("braces.json", b"{}", "quarantined", "no_records"),
+        ("null.json", b'{"Records": null}', "quarantined", "no_records"),
+        ("none.json", b'{"Records": []}', "loaded", None),
+        ("plain.json.gz", GOOD.replace(b'"1"', b'"2"'), "loaded", None),
+        ("bomb.json.gz", gzip.compress(b" " * 3_000_000 + GOOD), "quarantined", "too_large"),
+    ],
+)
+def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(
+    loading: Loader, tmp_path: Path, name: str, content: bytes, state: str, reason: str | None
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "good.json").write_bytes(GOOD)
+    (folder / name).write_bytes(content)
+
+    report = loading(folder, max_object_bytes=1_000_000)
+
+    assert report.loaded == 1 + (state == "loaded")
+    assert report.ignored_by_kind == ({reason: 1} if state == "ignored" else {})
+    assert report.quarantined_by_reason == ({reason: 1} if state == "quarantined" else {})
+
+
+def test_a_malformed_record_waits_in_malformed_with_its_source(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(b'{"Records": [' + json.dumps(record("1")).encode() + b', {"eventTime" :"never"}]}')
+
+    report = loading(file)
+
+    assert (report.records, report.events, report.malformed) == (2, 1, 1)
+    (row,) = pq.read_table(next((lake_dir / "malformed").glob("*.parquet"))).to_pylist()
+    assert (row["record"], row["position"], row["source_key"]) == (b'{"eventTime" :"never"}', 1, str(file))
+
+
+def test_one_file_may_fill_several_accounts_and_days(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+    (tmp_path / "a.json").write_bytes(
+        document(
+            record("1"),
+            record("2", eventTime="2026-03-03T23:59:59Z"),
+            record("3", recipientAccountId="012345678901"),
+        )
+    )
+
+    loading(tmp_path / "a.json")
+
+    assert sorted(
+        path.parent.relative_to(lake_dir / "events").as_posix() for path in lake_dir.rglob("events/**/*.parquet")
+    ) == [
+        "account=012345678901/date=2026-03-04",
+        "account=111122223333/date=2026-03-03",
+        "account=111122223333/date=2026-03-04",
+    ]
+
+
+def test_rows_beyond_the_retention_horizon_count_as_expired(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+    (tmp_path / "a.json").write_bytes(document(record("1"), record("2", eventTime="2025-01-01T00:00:00Z")))
+
+    report = loading(tmp_path / "a.json", retain_days=30)
+
+    assert (report.records, report.events, report.expired) == (2, 1, 1)
+    assert events(lake_dir) == ["1"]
+
+
+@pytest.mark.parametrize("tree", ["invictus", "flaws_umccr"])
+def test_public_trees_load_exactly_once(loading: Loader, shared_data: Path, lake_dir: Path, tree: str) -> None:
+    folder = shared_data / "raw" / tree
+    delivered = [record for path in folder.rglob("*.json*") for record in read_by_json(path)]
+    distinct = {json.dumps(record, sort_keys=True) for record in delivered}
+
+    report = loading(folder)
+    again = loading(folder)
+
+    assert (report.records, report.events) == (len(delivered), len(distinct))
+    assert report.events - report.conflicts == len({record["eventID"] for record in delivered})
+    assert (again.events, again.loaded, again.already_loaded) == (0, 0, report.loaded)
+    assert len(events(lake_dir)) == len(distinct)
+
+
+def read_by_json(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    return list(json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)["Records"])
+
+
+def test_a_digest_loads_nothing_and_says_why(loading: Loader, shared_data: Path) -> None:
+    report = loading(shared_data / "raw" / "not_records")
+
+    assert (report.loaded, report.events, report.ignored_by_kind) == (0, 0, {"digest": 1})
+
+
+def test_every_public_record_is_rebuilt_from_the_lake(loading: Loader, shared_data: Path, lake_dir: Path) -> None:
+    """Compared as multisets by plain json: rows of `events` and of `malformed/`, plus what was delivered twice."""
+    sources = sorted((shared_data / "records").glob("*.ndjson.gz"))
+
+    report = loading(*sources)
+
+    delivered = [line for path in sources for line in lines(path)]
+    rows = ds.dataset(lake_dir / "events", partitioning="hive").to_table().to_pylist()
+    rebuilt = {repr_of(exact(rebuild(row))) for row in rows}
+    set_aside = {bytes(row["record"]) for row in ds.dataset(lake_dir / "malformed").to_table().to_pylist()}
+    assert report.records == len(delivered)
+    assert len(rows) == report.events
+    lost = [line for line in delivered if line not in set_aside and repr_of(expected(line)) not in rebuilt]
+    assert lost == []
+    made_up = rebuilt - {repr_of(expected(line)) for line in delivered if line not in set_aside}
+    assert made_up == set()
+
+
+def repr_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name!r}:{repr_of(value[name])}" for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(repr_of, value)) + "]"
+    return repr(value)

@@ -180,6 +180,8 @@ class _Listing:
                     self.run_id, self.integration.name, self.integration.bucket, logs, "listed", self.now
                 )
                 self.found.already_loaded += observed.already_loaded
+                # Hinted already, or listed twice while the bucket changed: one log file all the same.
+                self.found.listed -= observed.repeated
 
 
 def day_folders(bucket: LogBucket, region_folder: str) -> list[date]:

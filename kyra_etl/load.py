@@ -87,6 +87,7 @@ def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
     def hand_over() -> None:
         observed = kit.state.ledger.observe(run_id, LOCAL, LOCAL, page, "listed", kit.clock())
         found.already_loaded += observed.already_loaded
+        found.listed -= observed.repeated
         page.clear()
 
     for path, named in files_of(paths):

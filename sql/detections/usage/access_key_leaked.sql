@@ -1,0 +1,227 @@
+-- ---
+-- title        = "Access Key Leaked"
+-- severity     = "high"
+-- attack       = [
+--   { id = "T1078.004", why = "somebody else uses the credentials of a cloud account" },
+--   { id = "T1552.001", why = "keys leak from files: repositories, images, laptops" },
+--   { id = "T1528", why = "the stolen token is used to call the API" },
+-- ]
+-- about        = "Credentials are used as a thief uses them: to ask who they belong to from a network they never came from, with an attack tool, after months of silence; or AWS found the key in public and put it into quarantine."
+-- benign       = [
+--   "A new office or provider, a VPN's exit: list it in known_networks",
+--   "Build machines with ever new addresses: list them in roaming_principals, or better let them assume a role",
+-- ]
+-- group_by     = ["account", "credential", "place"]
+-- group_window = "24h"
+-- lookback     = "60m"
+-- baseline     = "90d"
+-- runbook      = """
+-- 1. Deactivate the key, do not delete it yet: aws iam update-access-key --status Inactive. For a role: revoke its sessions.
+-- 2. List all it did since its first use from the new network; sessions made by GetFederationToken outlive the key.
+-- 3. Look for users, keys and roles it made, and for denied calls: they show what was wanted.
+-- 4. Find where it leaked: repositories, images, build logs, laptops. Rotate it.
+-- """
+-- references   = [
+--   "https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html",
+--   "https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCompromisedKeyQuarantineV3.html",
+-- ]
+--
+-- [params.known_networks]
+-- type    = "list[str]"
+-- default = []
+-- about   = "Networks of yours (198.51.100.0/24): no finding for use from there"
+--
+-- [params.roaming_principals]
+-- type    = "list[str]"
+-- default = []
+-- about   = "ARNs that come from ever new networks as their work: no finding for new networks"
+--
+-- [params.learning_days]
+-- type    = "int"
+-- default = 7
+-- about   = "Days of history a principal needs before a network is new for it"
+--
+-- [params.roaming_networks]
+-- type    = "int"
+-- default = 5
+-- about   = "Networks in 30 days that make a principal a roaming one: at most low"
+--
+-- [params.dormant_days]
+-- type    = "int"
+-- default = 60
+-- about   = "Days without use that make an access key a dormant one"
+-- ---
+WITH uses AS (
+  SELECT
+    *,
+    CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key,
+    -- One service, one function: it runs at AWS, from addresses that change as AWS likes.
+    coalesce(regexp_matches(user_agent, 'exec-env/AWS_Lambda'), false)
+      OR json_extract_string(user_identity, '$.inScopeOf.issuerType') = 'AWS::Lambda::Function' AS at_aws,
+    regexp_extract(lower(user_agent),
+      '(trufflehog|gitleaks|\bpacu\b|\bkali\b|\bparrot\b|s3 browser|cloudmapper|scoutsuite|scout suite|enumerate-iam|weirdaal|cloudfox|stratus-red-team|aws_consoler|quiet-?riot|endgame)', 1) AS tool
+  FROM events
+  WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
+    AND source_kind IN ('public_v4', 'public_v6')
+    AND principal IS NOT NULL
+    AND NOT in_networks(source_ip_address, source_net, getvariable('access_key_leaked_known_networks'))
+),
+-- Each caller's networks by the day; sign-ins in a browser teach where somebody is, too.
+habits AS MATERIALIZED (
+  SELECT a.account, a.principal, a.access_key, a.source_net, a.date, min(a.first_seen) AS first_seen, max(a.last_seen) AS last_seen
+  FROM activity AS a
+  WHERE a.success AND a.actor_kind <> 'aws_service' AND a.principal IS NOT NULL
+    AND (a.account, a.principal) IN (SELECT (account, principal) FROM uses)
+  GROUP BY ALL
+),
+callers AS (
+  SELECT DISTINCT account, principal, access_key, source_net, date_trunc('hour', event_time) AS hour
+  FROM uses
+),
+judged AS (
+  SELECT
+    c.account, c.principal, c.access_key, c.source_net, c.hour,
+    -- A thief's first calls must not teach their network: what counts is use an hour before this one.
+    count(*) FILTER (
+      (h.source_net = c.source_net)
+      AND h.first_seen < c.hour - INTERVAL 1 HOUR AND h.last_seen >= c.hour - INTERVAL 30 DAY) > 0 AS known,
+    coalesce(min(h.first_seen) > c.hour - to_days(CAST(getvariable('access_key_leaked_learning_days') AS INT)), true) AS learning,
+    count(DISTINCT h.source_net) FILTER (
+      h.source_net <> c.source_net AND h.last_seen >= c.hour - INTERVAL 30 DAY AND h.first_seen < c.hour)
+      >= getvariable('access_key_leaked_roaming_networks') AS roaming,
+    max(CASE WHEN h.first_seen < c.hour THEN least(h.last_seen, c.hour) END) FILTER (h.access_key = c.access_key) AS key_last_used
+  FROM callers AS c
+  LEFT JOIN habits AS h ON h.account = c.account AND h.principal = c.principal
+  GROUP BY c.account, c.principal, c.access_key, c.source_net, c.hour
+),
+-- A user's key on a network where the user is known is not new, nor is one where that key was used.
+seen AS (
+  SELECT
+    u.*,
+    u.event_source = 'sts.amazonaws.com' AND u.event_name = 'GetCallerIdentity' AND u.success AS asked,
+    NOT j.known AND NOT j.learning AND u.source_net IS NOT NULL AND NOT u.at_aws
+      AND NOT list_contains(getvariable('access_key_leaked_roaming_principals'), u.principal) AS new_net,
+    j.roaming,
+    coalesce(u.access_key IS NOT NULL
+      AND j.key_last_used < u.event_time - to_days(CAST(getvariable('access_key_leaked_dormant_days') AS INT)), false) AS dormant
+  FROM uses AS u
+  JOIN judged AS j
+    ON j.account = u.account AND j.principal = u.principal AND j.access_key IS NOT DISTINCT FROM u.access_key
+    AND j.source_net IS NOT DISTINCT FROM u.source_net AND j.hour = date_trunc('hour', u.event_time)
+),
+-- Asking who one is, from a new network; and what the same credentials tried within the hour.
+asking AS (
+  SELECT
+    s.*,
+    f.ids,
+    f.tries
+  FROM seen AS s
+  LEFT JOIN LATERAL (
+    SELECT list(o.event_id) AS ids, count(*) AS tries
+    FROM seen AS o
+    WHERE o.account = s.account AND o.principal = s.principal AND o.source_net = s.source_net
+      AND o.access_key IS NOT DISTINCT FROM s.access_key
+      AND o.event_time BETWEEN s.event_time AND s.event_time + INTERVAL 60 MINUTE
+      AND (o.denied OR o.is_write AND o.success
+        AND o.event_source IN ('iam.amazonaws.com', 'ses.amazonaws.com', 'bedrock.amazonaws.com', 'ec2.amazonaws.com'))
+  ) AS f ON true
+  WHERE s.asked AND (s.new_net OR s.dormant)
+),
+-- Everything else comes in bursts: one finding an hour.
+bursts AS (
+  SELECT
+    account,
+    principal,
+    access_key,
+    source_net,
+    tool,
+    date_trunc('hour', event_time) AS hour,
+    arg_min(event_id, (event_time, event_id)) AS event_id,
+    min(event_time) AS event_time,
+    arg_min(aws_region, (event_time, event_id)) AS aws_region,
+    arg_min(source_ip_address, (event_time, event_id)) AS source_ip_address,
+    list(event_id ORDER BY event_time, event_id) AS ids,
+    bool_or(new_net) AS new_net,
+    bool_or(roaming) AS roaming,
+    bool_or(dormant) AS dormant,
+    list(DISTINCT event_name) AS names
+  FROM seen
+  WHERE tool <> '' OR (access_key IS NOT NULL AND (dormant OR new_net AND success)) AND NOT asked
+  GROUP BY ALL
+),
+-- AWS found the key in public, and attached its quarantine; or somebody took it off.
+quarantined AS (
+  SELECT
+    *,
+    coalesce(json_extract_string(request_parameters, '$.userName'), json_extract_string(request_parameters, '$.roleName'),
+      json_extract_string(request_parameters, '$.groupName')) AS held,
+    event_name LIKE 'Detach%' OR event_name LIKE 'Delete%' AS taken_off
+  FROM events
+  WHERE event_source = 'iam.amazonaws.com' AND success AND (
+    event_name IN ('AttachUserPolicy', 'AttachRolePolicy', 'AttachGroupPolicy', 'DetachUserPolicy', 'DetachRolePolicy', 'DetachGroupPolicy')
+      AND regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine')
+    OR event_name IN ('PutUserPolicy', 'DeleteUserPolicy')
+      AND regexp_matches(json_extract_string(request_parameters, '$.policyName'), '^(AWSExposedCredentialPolicy_DO_NOT_REMOVE|AWSCompromisedKeyQuarantine)'))
+),
+found AS (
+  SELECT
+    event_id, event_time, account, aws_region, principal, source_ip_address,
+    coalesce(access_key, principal) AS credential,
+    coalesce(source_net, 'anywhere') AS place,
+    coalesce(access_key, principal) AS target,
+    concat(coalesce(access_key, last_part(principal)), ' asked who it is from ', source_ip_address,
+      CASE WHEN new_net THEN ', a network it was never used from' ELSE ', after months of silence' END,
+      CASE WHEN tries > 0 THEN concat('; ', tries, ' denied or changing calls followed within the hour') ELSE '' END) AS summary,
+    CASE
+      WHEN NOT new_net THEN 'medium'
+      WHEN tool <> '' THEN 'critical'
+      WHEN roaming AND tries = 0 THEN 'low'
+      ELSE severity_of(
+        CASE WHEN access_key IS NOT NULL OR regexp_matches(session_name, '^i-[0-9a-f]{8,17}$') THEN 4 ELSE 3 END
+        + CASE WHEN tries > 0 THEN 1 ELSE 0 END)
+    END AS severity,
+    list_append(coalesce(ids, []), event_id) AS event_ids
+  FROM asking
+  UNION ALL BY NAME
+  SELECT
+    event_id, event_time, account, aws_region, principal, source_ip_address,
+    coalesce(access_key, principal) AS credential,
+    coalesce(source_net, 'anywhere') AS place,
+    coalesce(access_key, principal) AS target,
+    concat(coalesce(access_key, last_part(principal)), ' was used from ', source_ip_address,
+      CASE WHEN tool <> '' THEN concat(' with ', tool) WHEN dormant THEN ' after months of silence' ELSE ', a network it was never used from' END,
+      ': ', array_to_string(list_sort(names)[:5], ', ')) AS summary,
+    CASE
+      WHEN tool = 's3 browser' THEN 'medium'
+      WHEN tool <> '' THEN 'high'
+      WHEN roaming THEN 'low'
+      ELSE 'medium'
+    END AS severity,
+    ids AS event_ids
+  FROM bursts
+  UNION ALL BY NAME
+  SELECT
+    event_id, event_time, account, aws_region, principal, source_ip_address,
+    concat('quarantine of ', held) AS credential,
+    CASE WHEN taken_off THEN 'taken off' ELSE 'put on' END AS place,
+    held AS target,
+    CASE WHEN taken_off THEN concat('AWS''s quarantine was taken off ', held)
+      ELSE concat('AWS put ', held, ' into quarantine: its key was found in public') END AS summary,
+    CASE WHEN taken_off THEN 'high' ELSE 'critical' END AS severity,
+    [event_id] AS event_ids
+  FROM quarantined
+)
+SELECT
+  event_id,
+  event_time,
+  account,
+  aws_region AS region,
+  principal AS actor,
+  source_ip_address AS source_ip,
+  target,
+  summary,
+  severity,
+  event_ids,
+  credential,
+  place
+FROM found

@@ -172,9 +172,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
 
 
-def child_environment(home: Path | None = None) -> dict[str, str]:
-    """This process's environment for a child process, with KYRA_HOME spelt out."""
-    return {**os.environ, "KYRA_HOME": str(home or home_of())}
+def child_environment(home: Path, path: Path) -> dict[str, str]:
+    """This environment for a Python program that finds the settings in `home`, and modules in `path`, not here."""
+    paths = [str(path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ours = {"KYRA_HOME": str(home), "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **ours}
 
 
 def _read(path: Path) -> dict[str, Any]:

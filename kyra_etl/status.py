@@ -32,8 +32,8 @@ QUIET = timedelta(hours=24)
 def status(state: State, now: datetime, name: str | None = None) -> dict[str, Any]:
     """{integrations: […], local, queue}; with `name`, that integration alone. Raises UnknownName.
 
-    An integration has: name, state, reason, next_step, bucket, account_id, region, prefix, last_sync, last_sync_age
-    (seconds), last_run, events (processed so far), lag (p50, p95, max: seconds from an event to its delivery, in the
+    An integration has: name, state, reason, next_step, bucket, account_id, region, prefix, last_sync_at, last_sync_age
+    (seconds), last_run, events_processed, lag (p50, p95, max: seconds from an event to its delivery, in the
     last sync that loaded something), ledger (counts), checkpoints, quiet (account and region), failing_detections,
     last_check. Times are naive UTC.
     """
@@ -51,7 +51,7 @@ def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "integration": one["name"],
-            **{key: one[key] for key in ("state", "reason", "next_step", "last_sync", "events")},
+            **{key: one[key] for key in ("state", "reason", "next_step", "last_sync_at", "events_processed")},
             "last_event_at": one["ledger"]["last_event_at"],
             **{f"lag_{key}": one["lag"][key] for key in ("p50", "p95")},
             **{key: one["ledger"][key] for key in ("loaded", "pending", "quarantined", "gone")},
@@ -78,10 +78,10 @@ def _one(state: State, integration: Integration, failing: Sequence[Mapping[str, 
         "account_id": integration.account_id,
         "region": integration.region,
         "prefix": integration.prefix,
-        "last_sync": last_sync,
+        "last_sync_at": last_sync,
         "last_sync_age": (now - last_sync).total_seconds() if last_sync else None,
         "last_run": last_run and {key: last_run[key] for key in ("run_id", "verb", "state", "finished_at", "error")},
-        "events": ledger["events"],
+        "events_processed": ledger["events"],
         "lag": {key: loading.get(f"lag_{key}") for key in ("p50", "p95", "max")},
         "ledger": ledger,
         "checkpoints": checkpoints,

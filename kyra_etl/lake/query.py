@@ -26,12 +26,12 @@ import pyarrow as pa
 from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
-from kyra_etl.lake.relations import RELATIONS
+from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}
 _SNAPSHOTS = {"trails": views.TRAILS, "accounts": views.ACCOUNTS}
 
-NAMES = (*_FILES, *RELATIONS, *_SNAPSHOTS)
+NAMES = (*_FILES, *TABLES, *_SNAPSHOTS)
 """Every relation there is to ask."""
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -131,7 +131,7 @@ class Analyst:
             if name in _SNAPSHOTS:
                 views.register_rows(connection, name, _SNAPSHOTS[name], rows)
             else:
-                connection.register(name, _table(rows, RELATIONS[name]))
+                connection.register(name, _table(rows, TABLES[name]))
         spill = Path(tempfile.gettempdir()) / f"kyra-{secrets.token_hex(8)}"  # made and removed by DuckDB, when needed
         connection.execute(f"SET temp_directory = {views.literal(str(spill))}")
         connection.execute(f"SET allowed_paths = {views.literal(allowed)}")

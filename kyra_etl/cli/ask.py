@@ -1,0 +1,86 @@
+"""`kyra search`, `sql` and `shell`: questions to the lake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from kyra_etl.cli.options import Json, opened
+from kyra_etl.cli.output import count, emit, say, short_name, show, table
+
+_COLUMNS = ("event_time", "account", "aws_region", "event_name", "principal", "source_ip_address", "error_code")
+_ROWS = 100
+_DOCUMENTS = 10_000
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="Terms; all must hold.")],
+    limit: Annotated[
+        int | None, typer.Option(min=0, help=f"At most so many, 0 for all; {_ROWS}, {_DOCUMENTS} with --json.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Events that match, the latest first.
+
+    Terms are field:value (event_name:CreateUser, account:111122223333, request_parameters.groupName:web), from: and
+    to: (2026-01-31, 3d, 2h), or free text. * stands for anything, - or NOT excludes, OR and brackets work, "quotes"
+    hold words together. Fields are the columns of events or AWS's names; case does not matter.
+    """
+    from kyra_etl import wiring
+    from kyra_etl.search import search as ask
+
+    most = (_DOCUMENTS if json else _ROWS) if limit is None else limit or None
+    with opened() as parts:
+        asked = ask(" ".join(query), now=parts.clock(), limit=None if most is None else most + 1)
+        found = wiring.analyst(parts).query(asked.sql, asked.params, limit=most)
+    rows = found.as_dicts()
+    if json:
+        emit(rows)
+    elif rows:
+        show(_event_table(rows))
+    say(f"{count(len(rows), 'event')}{', the latest; there are more: --limit 0' if found.more else ''}.")
+
+
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT (DuckDB); - reads it from standard input.")],
+    limit: Annotated[
+        int | None, typer.Option(min=0, help=f"At most so many rows, 0 for all; {_ROWS} in a table.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """One SELECT over the lake and the records of our own; read-only.
+
+    Views: events, activity, alerts, alert_events, log_files, sync_runs, status, trails, accounts. `DESCRIBE events`
+    lists columns. Nothing else can be reached: no file, no setting, no network.
+    """
+    from kyra_etl import wiring
+
+    most = (None if json else _ROWS) if limit is None else limit or None
+    text = sys.stdin.read() if query == "-" else query
+    with opened() as parts:
+        answer = wiring.analyst(parts).query(text, limit=most)
+    if json:
+        emit(answer.as_dicts())
+        return
+    if answer.rows:
+        show(table(answer.columns, answer.rows))
+    say(f"{count(len(answer.rows), 'row')}{'; there are more: --limit 0' if answer.more else ''}.")
+
+
+def shell() -> None:
+    """Ask in SQL, one SELECT after another, each ended by a semicolon; .help tells more."""
+    from kyra_etl import wiring
+    from kyra_etl.cli.shell import Shell
+
+    with opened() as parts:
+        Shell(wiring.analyst(parts), parts.config.home / "history").run()
+
+
+def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The columns that tell most, without those that are empty throughout."""
+    shown = [{**row, "principal": short_name(row["principal"])} for row in rows]
+    columns = [name for name in _COLUMNS if any(row[name] is not None for row in shown)]
+    return table(columns, [[row[name] for name in columns] for row in shown], keep=_COLUMNS[:4])

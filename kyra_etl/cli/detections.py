@@ -1,0 +1,129 @@
+"""`kyra detections`: the corpus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kyra_etl.cli.options import Json, opened
+from kyra_etl.cli.output import cell, count, emit, facts, printable, say, show, span, table
+
+if TYPE_CHECKING:
+    from kyra_etl.detection.rule import Corpus, Detection
+
+app = typer.Typer(help="The detections: list, read, test, lint, begin a new one.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the detection.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of detections; all without.")]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """All detections, the built-in ones and your own."""
+    with opened() as parts:
+        corpus = parts.corpus
+    disabled = {detection.id for detection in corpus.disabled}
+    every = sorted((*corpus.detections, *corpus.disabled), key=lambda each: each.id)
+    if json:
+        emit([_plain(each, enabled=each.id not in disabled) for each in every])
+    else:
+        rows = [
+            [
+                *(each.id, each.title, each.severity, [one.id for one in each.attack], each.group),
+                "no" if each.id in disabled else "",
+            ]
+            for each in every
+        ]
+        show(table(("id", "title", "severity", "ATT&CK", "group", "enabled"), rows, keep=("id", "severity")))
+    for problem in corpus.problems:
+        say(printable(str(problem.error)))
+
+
+@app.command("show")
+def show_(id: Id, json: Json = False) -> None:
+    """One detection: what it finds, what is harmless, what to do, its params and its SQL."""
+    with opened() as parts:
+        found = parts.corpus.get(id)
+        enabled = found in parts.corpus.detections
+    if json:
+        emit({**_plain(found, enabled=enabled), "sql": found.sql})
+        return
+    show(
+        facts(
+            [
+                ("detection", f"{found.id} ({found.title})"),
+                ("severity", found.severity),
+                ("enabled", enabled),
+                ("group by", ", ".join(found.group_by)),
+                ("within", span(found.group_window.total_seconds())),
+                ("file", found.path),
+            ]
+        )
+    )
+    show(f"\n{found.about.strip()}\n")
+    for attack in found.attack:
+        show(f"{attack.id}: {attack.why}")
+    for benign in found.benign:
+        show(f"Harmless: {benign}")
+    for param in found.params.values():
+        show(f"Param {param.name} = {cell(param.value)} ({param.type}) {param.about}".rstrip())
+    if found.runbook:
+        show(f"\nRunbook\n{found.runbook.strip()}")
+    show(f"\n{found.sql}")
+
+
+@app.command()
+def lint(ids: Ids = None, json: Json = False) -> None:
+    """What a reviewer would say: front matter, ATT&CK ids, and the SQL against the real columns."""
+    from kyra_etl import resources
+    from kyra_etl.detection.rule import lint as review
+    from kyra_etl.lake.engine import problems
+
+    with opened() as parts:
+        corpus = parts.corpus
+        chosen = _chosen(corpus, ids)
+    said = [str(problem.error) for problem in corpus.problems if not ids or problem.detection in ids]
+    said += [line for detection in chosen for line in review(detection)]
+    said += [str(error) for error in problems(chosen, resources.views_dir())]
+    if json:
+        emit({"detections": len(chosen), "problems": said})
+    for line in said:
+        say(printable(line))
+    if not said and not json:
+        show(f"{count(len(chosen), 'detection')}: nothing to say.")
+    raise typer.Exit(1 if said else 0)
+
+
+def _chosen(corpus: Corpus, ids: list[str] | None) -> list[Detection]:
+    """The detections named, or all; those whose files are broken are told apart."""
+    broken = {problem.detection for problem in corpus.problems}
+    if ids is None or not ids:
+        return [*corpus.detections, *corpus.disabled]
+    return [corpus.get(id) for id in ids if id not in broken]
+
+
+def _plain(detection: Detection, *, enabled: bool) -> dict[str, Any]:
+    return {
+        "id": detection.id,
+        "title": detection.title,
+        "severity": detection.severity,
+        "attack": [attack.id for attack in detection.attack],
+        "attack_legacy": detection.attack_legacy,
+        "about": detection.about,
+        "group": detection.group,
+        "enabled": enabled,
+        "benign": detection.benign,
+        "event_names": sorted(detection.event_names),
+        "group_by": detection.group_by,
+        "group_window": detection.group_window.total_seconds(),
+        "lookback": detection.lookback.total_seconds(),
+        "baseline": detection.baseline.total_seconds(),
+        "params": {
+            param.name: {"type": param.type, "default": param.default, "value": param.value, "about": param.about}
+            for param in detection.params.values()
+        },
+        "runbook": detection.runbook,
+        "references": detection.references,
+        "path": detection.path,
+    }

@@ -1,0 +1,222 @@
+"""`kyra integration …` and `kyra check`: customers' connections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kyra_etl.cli.options import Json, Name, opened
+from kyra_etl.cli.output import count, emit, facts, printable, say, show, table
+from kyra_etl.errors import CollectError, UsageError
+from kyra_etl.model import Integration, Probe
+
+if TYPE_CHECKING:
+    from kyra_etl.wiring import Parts
+
+app = typer.Typer(help="Connections to customers' buckets of log files.", no_args_is_help=True)
+
+_MASK = "****"
+
+
+@app.command()
+def add(
+    name: Name,
+    bucket: Annotated[str, typer.Option(help="Bucket the trail delivers to, or file:///folder.")],
+    account_id: Annotated[str | None, typer.Option(help="Account of the role; the role's own without it.")] = None,
+    role_arn: Annotated[
+        str | None, typer.Option(help="Role to assume; without it, this machine's credentials.")
+    ] = None,
+    external_id: Annotated[str | None, typer.Option(help="External id of the role; made up without it.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region to begin with; the bucket's own is found.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="What stands before AWSLogs/ in the keys.")] = None,
+    sns_topic_arn: Annotated[str | None, typer.Option(help="Topic the trail notifies.")] = None,
+    queue_url: Annotated[str | None, typer.Option(help="Queue that is subscribed to the topic.")] = None,
+    json: Json = False,
+) -> None:
+    """Add a connection. Nothing is asked of AWS yet."""
+    from kyra_etl.integrations import make_integration
+
+    with opened() as parts:
+        made = make_integration(
+            name,
+            bucket=bucket,
+            now=parts.clock(),
+            account_id=account_id,
+            role_arn=role_arn,
+            external_id=external_id,
+            region=region,
+            prefix=prefix,
+            sns_topic_arn=sns_topic_arn,
+            queue_url=queue_url,
+        )
+        parts.state.integrations.add(made, parts.clock())
+    if json:
+        emit(_plain(made))
+        return
+    show(f"Added {name}.")
+    if made.role_arn:
+        say(f"Next: kyra integration policy {name}, which tells what to put in place; then kyra check {name}")
+    else:
+        say(f"Next: kyra check {name}, then kyra sync {name}")
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """All connections."""
+    with opened() as parts:
+        found = parts.state.integrations.list()
+    if json:
+        emit([_plain(one) for one in found])
+    elif found:
+        rows = [(one.name, one.bucket, one.prefix, one.account_id, one.region, one.paused) for one in found]
+        show(table(("integration", "bucket", "prefix", "account", "region", "paused"), rows, keep=("integration",)))
+    else:
+        say("There is no integration yet. Add one: kyra integration add NAME --bucket BUCKET")
+
+
+@app.command("show")
+def show_(name: Name, json: Json = False) -> None:
+    """One connection, its last check and the trails that deliver to it. Secrets stay masked."""
+    with opened() as parts:
+        found = parts.state.integrations.get(name)
+        check = parts.state.integrations.last_check(name)
+        trails = parts.state.integrations.trails(name)
+    if json:
+        checked = check and {"checked_at": check[0], "probes": [asdict(probe) for probe in check[1]]}
+        emit({**_plain(found), "last_check": checked, "trails": trails})
+        return
+    show(facts([(key.replace("_", " "), value) for key, value in _plain(found).items()]))
+    if trails:
+        names = ("name", "home_region", "multi_region", "organization", "logging", "latest_delivery_at")
+        show()
+        show(table([column.replace("_", " ") for column in names], [[trail[key] for key in names] for trail in trails]))
+    if check:
+        show(f"\nChecked {check[0]:%Y-%m-%d %H:%M:%S}")
+        show(_probe_table(list(check[1])))
+
+
+@app.command()
+def remove(name: Name, json: Json = False) -> None:
+    """Forget a connection. What it loaded stays in the lake and in the ledger."""
+    with opened() as parts:
+        parts.state.integrations.remove(name)
+    if json:
+        emit({"removed": name})
+    else:
+        show(f"Removed {name}. What it loaded stays in the lake.")
+
+
+@app.command()
+def pause(name: Name, json: Json = False) -> None:
+    """Leave a connection out of syncs."""
+    _pause(name, True, json)
+
+
+@app.command()
+def resume(name: Name, json: Json = False) -> None:
+    """Take a paused connection into syncs again."""
+    _pause(name, False, json)
+
+
+@app.command()
+def policy(
+    name: Name,
+    trusted: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Account or ARN that assumes the role; ours without it.")
+    ] = None,
+    kms_key_arn: Annotated[
+        list[str] | None, typer.Option(metavar="ARN", help="Key that encrypts the log files; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The documents to put in place on the customer's side, and the aws-cli commands that do it.
+
+    Only here is the external id shown.
+    """
+    from kyra_etl.aws import policies
+
+    with opened() as parts:
+        found = parts.state.integrations.get(name)
+        if found.bucket.startswith("file:"):
+            raise UsageError(f"{name} reads a folder, which needs no permissions.", f"Go on with: kyra sync {name}")
+        keys = kms_key_arn or sorted(
+            {key for trail in parts.state.integrations.trails(name) if (key := trail["kms_key_id"])}
+        )
+        ours = trusted or (_our_account(parts, found) if found.role_arn else None)
+    documents = policies.documents(found, trusted=ours, kms_key_arns=keys)
+    commands = policies.commands(found, documents)
+    if json:
+        emit({"documents": documents, "commands": commands})
+    else:
+        show("\n".join(commands))
+
+
+def check(name: Name, json: Json = False) -> None:
+    """Test a connection: one probe for each thing that has to work, with its remedy."""
+    from kyra_etl import wiring
+    from kyra_etl.check import check as ask
+
+    with opened() as parts:
+        found, now = parts.state.integrations.get(name), parts.clock()
+        keep = parts.state.integrations
+        probes = ask(
+            found,
+            bucket=wiring.bucket_of(parts, found),
+            now=now,
+            save_trails=lambda trails: keep.save_trails(name, trails, now),
+        )
+        keep.save_check(name, probes, now)
+    failed = [probe for probe in probes if probe.passed is False]
+    if json:
+        emit({"integration": name, "checked_at": now, "probes": [asdict(probe) for probe in probes]})
+    else:
+        show(_probe_table(probes))
+        for probe in probes:
+            if probe.remedy:
+                show(printable(f"{probe.name}: {probe.remedy}"))
+    say(f"{count(len(failed), 'probe')} failed." if failed else "Connected.")
+    raise typer.Exit(1 if failed else 0)
+
+
+def _probe_table(probes: list[Probe]) -> str:
+    return table(("probe", "", "detail"), [(probe.name, _answer(probe), probe.detail) for probe in probes])
+
+
+def _answer(probe: Probe) -> str:
+    if probe.passed is None:
+        return "-"
+    if not probe.passed:
+        return "FAILED"
+    return "warning" if probe.remedy else "ok"
+
+
+def _pause(name: str, paused: bool, json: bool) -> None:
+    with opened() as parts:
+        parts.state.integrations.pause(name, paused)
+    if json:
+        emit({"name": name, "paused": paused})
+    else:
+        show(f"{name} is {'paused' if paused else 'in syncs again'}.")
+
+
+def _our_account(parts: Parts, integration: Integration) -> str | None:
+    """The account this machine's credentials belong to."""
+    from kyra_etl.aws.session import Session
+
+    try:
+        return Session(integration, endpoint_url=parts.config.aws_endpoint_url).identity().account
+    except CollectError as error:
+        say(
+            printable(
+                f"The trust policy is left out: {error.message} Give --trusted ACCOUNT, the account kyra runs in."
+            )
+        )
+        return None
+
+
+def _plain(integration: Integration) -> dict[str, Any]:
+    """Every field, secrets masked."""
+    values = asdict(integration)
+    return {key: _MASK if value and key in ("external_id", "queue_url") else value for key, value in values.items()}

@@ -1,0 +1,265 @@
+"""`kyra load`, `sync`, `backfill` and `detect`: log files into the lake, detections over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kyra_etl.cli.options import From, Json, Name, OptionalName, To, opened, window
+from kyra_etl.cli.output import count, emit, printable, say, show, table
+from kyra_etl.cli.progress import progress
+from kyra_etl.errors import KyraError, UsageError
+from kyra_etl.model import DetectReport, RunReport
+from kyra_etl.wiring import Parts
+
+COUNTS = (
+    *("listed", "hinted", "carried", "loaded", "already_loaded", "ignored", "quarantined", "gone", "pending"),
+    *("records", "events", "duplicates", "conflicts", "malformed", "expired", "alerts", "batches"),
+)
+"""The counts of a report, in the order of its two sums."""
+
+QUARANTINED = 3
+_SHOWN = 10
+
+
+def load(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, or folders (searched whole).")],
+    no_detect: Annotated[bool, typer.Option("--no-detect", help="Do not run the detections.")] = False,
+    json: Json = False,
+) -> None:
+    """Load log files of this machine into the lake, without an integration.
+
+    Takes what CloudTrail writes and what tools make of it: .json and .json.gz with Records, a bare array, a line a
+    record, or LookupEvents. Loading a file again does nothing.
+    """
+    from kyra_etl.load import load as run
+
+    with opened() as parts, progress() as drawn:
+        given = parts.for_run()
+        if no_detect:
+            given["corpus"] = None
+        report = run(paths, **given, progress=drawn)
+        _tell_problems(parts, report.detect, no_detect=no_detect)
+        for line in _quarantined(parts, report, paths):
+            say(line)
+    lines = report_lines(report, noun="file")
+    if report.loaded + report.already_loaded + report.quarantined + report.pending + report.gone == 0:
+        lines = [_nothing(report, paths)]
+    if json:
+        emit({"files": report.listed, **report.as_json()})
+    for line in lines:
+        (say if json else show)(line)
+    raise typer.Exit(QUARANTINED if report.quarantined else 0)
+
+
+def sync(name: OptionalName = None, json: Json = False) -> None:
+    """Load what AWS delivered since the last sync, and raise its alerts.
+
+    One run, for one integration or for all that there are. `kyra serve` does it every five minutes.
+    """
+    from kyra_etl import wiring
+    from kyra_etl.sync import sync as run
+
+    reports: list[RunReport] = []
+    failed: dict[str, KyraError] = {}
+    with opened() as parts:
+        every = parts.state.integrations.list()
+        chosen = [parts.state.integrations.get(name)] if name else every
+        if not chosen:
+            raise UsageError("There is no integration yet.", "Add one: kyra integration add NAME --bucket BUCKET.")
+        for integration in chosen:
+            with progress() as drawn:
+                try:
+                    bucket = wiring.bucket_of(parts, integration)
+                    reports.append(run(integration, bucket=bucket, **parts.for_run(), progress=drawn))
+                except KyraError as error:
+                    if name:
+                        raise
+                    failed[integration.name] = error
+        for report in reports:
+            _tell_problems(parts, report.detect)
+    if json:
+        emit({**totals(reports), "failed": {who: str(why) for who, why in failed.items()}})
+    else:
+        for report in reports:
+            _show(report, named=len(chosen) > 1)
+    for who, why in failed.items():
+        say(printable(f"{who}: {why}"))
+    raise typer.Exit(1 if failed else QUARANTINED if any(report.quarantined for report in reports) else 0)
+
+
+def backfill(name: Name, start: From = None, end: To = None, json: Json = False) -> None:
+    """Load the log files of a range of days, oldest first. Stopped, it goes on where it stood."""
+    from kyra_etl import wiring
+    from kyra_etl.backfill import backfill as run
+
+    if start is None:
+        raise UsageError(
+            "backfill needs --from.", f"For example: kyra backfill {name} --from 2026-01-01 --to 2026-01-31."
+        )
+    days: list[dict[str, Any]] = []
+    reports: list[RunReport] = []
+    with opened() as parts:
+        integration = parts.state.integrations.get(name)
+        span = window(start, end, parts)
+        bucket = wiring.bucket_of(parts, integration)
+        try:
+            with progress() as drawn:
+                runs = run(integration, span, bucket=bucket, **parts.for_run(), progress=drawn)
+                for day, report in zip(span.days(), runs, strict=False):
+                    days.append({"day": day, **report.as_json()})
+                    reports.append(report)
+        finally:
+            for day, report in zip(span.days(), reports, strict=False) if not json else ():
+                show(f"{day}  {_sentence(report, noun='log file')}")
+        for report in reports[-1:]:
+            _tell_problems(parts, report.detect)
+    if json:
+        emit({**totals(reports), "days": days})
+    raise typer.Exit(QUARANTINED if any(report.quarantined for report in reports) else 0)
+
+
+def detect(
+    detection: Annotated[
+        list[str] | None, typer.Option("--detection", metavar="ID", help="This detection only; may be repeated.")
+    ] = None,
+    start: From = None,
+    end: To = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what there would be; record nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Run detections that wait, or all of them over a range of days (a back-test).
+
+    Alerts of a range are marked historical. With --detection and no range, all of the lake is looked at.
+    """
+    from kyra_etl.detect import detect_queued, detect_window
+
+    with opened() as parts, progress() as drawn:
+        given = {key: value for key, value in parts.for_run().items() if key in ("lake", "state", "corpus")}
+        if start is None and end is None and not detection:
+            if dry_run:
+                raise UsageError("--dry-run needs a range of days.", "For example: kyra detect --from 7d --dry-run.")
+            report = detect_queued(**given, now=parts.clock(), progress=drawn)
+        else:
+            span = window(start or _first_day(parts), end, parts)
+            report = detect_window(
+                span, **given, now=parts.clock(), detections=detection or None, dry_run=dry_run, progress=drawn
+            )
+        _tell_problems(parts, report)
+    if json:
+        emit(report.as_json())
+    else:
+        _show_detected(report, dry_run=dry_run)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def totals(reports: Sequence[RunReport]) -> dict[str, Any]:
+    """The counts of all reports together, what only one has if there is one, and each as it is in `runs`."""
+    summed: dict[str, Any] = {name: sum(getattr(report, name) for report in reports) for name in COUNTS}
+    for name in ("ignored_by_kind", "quarantined_by_reason"):
+        summed[name] = dict(sum((Counter(getattr(report, name)) for report in reports), Counter()))
+    alone = reports[0].as_json() if len(reports) == 1 else {}
+    return {**alone, **summed, "runs": [report.as_json() for report in reports]}
+
+
+def _show(report: RunReport, *, named: bool) -> None:
+    for number, line in enumerate(report_lines(report, noun="log file")):
+        show(f"{report.integration}: {line}" if named and number == 0 else line)
+
+
+def report_lines(report: RunReport, noun: str) -> list[str]:
+    """A report for a person: what came in, what did not, what it means."""
+    if report.skipped:
+        return [f"Nothing was done: {report.skipped}."]
+    lines = [_sentence(report, noun)]
+    if report.ignored:
+        lines.append(f"Ignored {count(report.ignored, noun)}: {_kinds(report.ignored_by_kind)}.")
+    if report.quarantined:
+        lines.append(
+            f"Quarantined {count(report.quarantined, noun)}: {_kinds(report.quarantined_by_reason)}."
+            " `kyra quarantine list` tells more."
+        )
+    if report.alerts:
+        lines.append(f"{count(report.alerts, 'new alert')}: `kyra alerts list` shows them.")
+    return lines
+
+
+def _sentence(report: RunReport, noun: str) -> str:
+    parts = [f"{count(report.loaded, noun)} loaded"]
+    parts += [f"{report.already_loaded:,} already loaded"] if report.already_loaded else []
+    parts += [f"{report.pending:,} pending"] if report.pending else []
+    parts += [f"{report.gone:,} gone"] if report.gone else []
+    rows = [count(report.records, "record"), count(report.events, "new event")]
+    rows += [count(report.duplicates, "duplicate")] if report.duplicates else []
+    rows += [f"{report.malformed:,} malformed"] if report.malformed else []
+    rows += [f"{report.expired:,} expired"] if report.expired else []
+    return f"{', '.join(parts)}: {', '.join(rows)}."
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+
+
+def _nothing(report: RunReport, paths: Iterable[Path]) -> str:
+    """Why a load came to nothing."""
+    where = printable(", ".join(map(str, paths)))
+    if report.listed == 0:
+        return f"Nothing was loaded: there is no file in {where}. Give files or folders of CloudTrail logs."
+    return (
+        f"Nothing was loaded: none of the {count(report.listed, 'file')} in {where} is a CloudTrail log file"
+        f" ({_kinds(report.ignored_by_kind)}). Give folders of .json or .json.gz files with Records."
+    )
+
+
+def _quarantined(parts: Parts, report: RunReport, paths: Iterable[Path]) -> list[str]:
+    """A line for each of the first quarantined files among the paths."""
+    if not report.quarantined:
+        return []
+    roots = [path.absolute() for path in paths]
+    entries = [
+        entry
+        for entry in parts.state.ledger.quarantined(report.integration)
+        if any(Path(entry.file.key).is_relative_to(root) for root in roots)
+    ]
+    lines = [printable(f"{entry.file.key}: {entry.detail or entry.reason}") for entry in entries[:_SHOWN]]
+    if len(entries) > _SHOWN:
+        lines.append(f"… and {len(entries) - _SHOWN:,} more: kyra quarantine list")
+    return lines
+
+
+def _tell_problems(parts: Parts, report: DetectReport, *, no_detect: bool = False) -> None:
+    """Detections that could not be read, or whose SQL failed."""
+    if no_detect:
+        return
+    for problem in parts.corpus.problems:
+        say(printable(str(problem.error)))
+    broken = {problem.detection for problem in parts.corpus.problems}
+    errors = {row["detection"]: row["last_error"] for row in parts.state.queue.failing()}
+    for name in report.failed:
+        if name not in broken:
+            say(printable(f"Detection {name} failed: {errors.get(name, 'see kyra detections lint')}"))
+
+
+def _show_detected(report: DetectReport, *, dry_run: bool) -> None:
+    would = " (dry run: nothing was recorded)" if dry_run else ""
+    show(
+        f"{count(report.findings, 'finding')} in {count(report.events, 'event')}:"
+        f" {count(report.alerts_new, 'new alert')}, {report.alerts_updated:,} updated{would}."
+    )
+    rows = [
+        (day, detection, counts["findings"], counts["alerts"])
+        for day, found in sorted(report.days.items())
+        for detection, counts in sorted(found.items())
+    ]
+    if rows:
+        show(table(("day", "detection", "findings", "alerts"), rows))
+
+
+def _first_day(parts: Parts) -> str:
+    """The first day there are events of."""
+    days = [file.date for file in parts.state.ledger.data_files("events") if file.date is not None]
+    return min(days).isoformat() if days else "today"

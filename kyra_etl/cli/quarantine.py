@@ -1,0 +1,62 @@
+"""`kyra quarantine`: log files that could not be read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from kyra_etl.cli.options import Json, opened
+from kyra_etl.cli.output import count, emit, say, show, table
+from kyra_etl.errors import UnknownName
+from kyra_etl.model import LedgerEntry
+
+app = typer.Typer(help="Log files that could not be read: list them, try them again.", no_args_is_help=True)
+
+Of = Annotated[
+    str | None, typer.Option("--integration", metavar="NAME", help="Only this one's; `local` for loaded files.")
+]
+
+
+@app.command("list")
+def list_(integration: Of = None, json: Json = False) -> None:
+    """What is in quarantine, why, and when it is tried again."""
+    with opened() as parts:
+        entries = parts.state.ledger.quarantined(integration)
+    if json:
+        emit([_plain(entry) for entry in entries])
+    elif entries:
+        rows = [
+            (entry.integration, entry.file.key, entry.reason, entry.detail, entry.attempts, entry.next_retry_at)
+            for entry in entries
+        ]
+        columns = ("integration", "log file", "reason", "detail", "tried", "next try")
+        show(table(columns, rows, keep=("reason", "next try")))
+        say("They are tried again by themselves; at once with: kyra quarantine retry")
+    else:
+        say("Nothing is in quarantine.")
+
+
+@app.command()
+def retry(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Keys of log files; all without.")] = None,
+    integration: Of = None,
+    json: Json = False,
+) -> None:
+    """Have log files tried again by the next sync (or load), whatever their next try would be."""
+    with opened() as parts:
+        held = {entry.file.key for entry in parts.state.ledger.quarantined(integration)}
+        for key in keys or ():
+            if key not in held:
+                raise UnknownName(f"{key} is not in quarantine.", "`kyra quarantine list` shows what is.")
+        number = parts.state.ledger.retry(integration, keys or None, now=parts.clock())
+    if json:
+        emit({"retried": number})
+    else:
+        show(f"{count(number, 'log file')} will be tried by the next `kyra sync` (loaded ones: `kyra load`).")
+
+
+def _plain(entry: LedgerEntry) -> dict[str, Any]:
+    values = asdict(entry)
+    return {**values.pop("file"), **values}

@@ -142,20 +142,44 @@ def test_three_accounts_work_in_two_regions_and_the_intruder_in_a_third() -> Non
     assert abroad.relative_to(BUCKET).as_posix() == key_of(STEPS[4])
 
 
+def test_everyday_life_comes_close_to_each_detection() -> None:
+    """Silence is worth something only among calls of the same names."""
+    everyday = set()
+    for path in log_files():
+        for record in json.loads(text_of(path.read_bytes()) or '{"Records": []}')["Records"]:
+            if record["sourceIPAddress"] not in {step.source_ip for step in STEPS}:
+                everyday.add(record["eventName"])
+    assert everyday >= {
+        "AuthorizeSecurityGroupIngress",
+        "ConsoleLogin",
+        "EnableMFADevice",
+        "GetCallerIdentity",
+        "PutBucketPolicy",
+        "PutBucketPublicAccessBlock",
+        "RunInstances",
+        "StartLogging",
+        "UpdateTrail",
+    }
+
+
 # ── the road ──
 
 
 class Without(FolderBucket):
-    """The bucket as if some of its files had never been written; `brief` leaves out the middle of the quiet weeks."""
+    """The bucket as if some of its files had never been written.
+
+    `brief` also leaves out what happens every day in the quiet weeks: the rest is history enough, and quicker.
+    """
 
     def __init__(self, missing: Collection[str] = (), *, brief: bool = False) -> None:
         super().__init__(BUCKET, clock=lambda: NOON)
         self._missing = missing
-        self._left_out = Window(datetime(2026, 2, 21), datetime(2026, 3, 5)).days() if brief else ()
+        self._quiet = Window(datetime(2026, 2, 21), datetime(2026, 3, 8)).days() if brief else []
 
     def files(self, prefix: str) -> Iterator[LogFile]:
         for file in super().files(prefix):
-            if file.key not in self._missing and file.day not in self._left_out:
+            daily = file.day in self._quiet and file.region == "eu-west-1" and file.account != NORTHWICK
+            if file.key not in self._missing and not daily:
                 yield file
 
 

@@ -1,6 +1,7 @@
 """Writes the parts of the documents that code knows better: `make docs`. A test fails when they are stale.
 
-Generated text stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else is left alone.
+Generated text stands between `<!-- generated: NAME -->` and `<!-- end -->`, and the README's transcripts below their
+commands; everything else is left alone.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from docs import transcripts  # noqa: E402
 
 
 def columns(relation: str) -> str:
@@ -33,11 +37,13 @@ def settings() -> str:
     """Every setting: key of kyra.toml, variable, meaning, default."""
     from kyra_etl.config import SETTINGS
 
-    rows = [
-        f"| `{one.key}` | `{one.variable}` | {one.about} | {'' if one.default is None else f'{one.default:,}'} |"
-        for one in SETTINGS
-    ]
+    rows = [f"| `{one.key}` | `{one.variable}` | {text(one.about)} | {_default(one.default)} |" for one in SETTINGS]
     return "\n".join(["| kyra.toml | variable | meaning | default |", "|---|---|---|---|", *rows])
+
+
+def _default(value: int | None) -> str:
+    """As kyra.toml would say it."""
+    return "" if value is None else str(value) if value < 10**5 else f"{value:_}"
 
 
 def verbs(group: Any, path: str = "kyra") -> Iterator[tuple[str, Any]]:
@@ -52,23 +58,33 @@ def verbs(group: Any, path: str = "kyra") -> Iterator[tuple[str, Any]]:
 
 
 def commands() -> str:
-    """Every verb of the command line with its arguments, help and options."""
+    """Every verb of the command line with its arguments, help and options; `--json` is said once, by hand."""
     import typer.main
 
     from kyra_etl.cli import app
 
     parts = []
     for name, command in verbs(typer.main.get_command(app)):
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        options = [one for one in command.params if one.param_type_name == "option" and not one.hidden and one.help]
-        usage = " ".join(
-            [name, *(one.make_metavar(command.make_context(name, [], resilient_parsing=True)) for one in arguments)]
-        )
-        about = inspect.cleandoc(command.help or "").replace("\f", "")
-        rows = [f"| `{', '.join(one.opts + one.secondary_opts)}` | {one.help} |" for one in options]
-        table = "\n".join(["", "| option | meaning |", "|---|---|", *rows]) if rows else ""
-        parts.append(f"### `{usage}`\n\n{about}\n{table}".rstrip())
+        options = [one for one in command.params if one.param_type_name == "option" and one.help and not one.hidden]
+        rows = [f"| `{', '.join(one.opts)}` | {text(one.help)} |" for one in options if "--json" not in one.opts]
+        context = command.make_context(name, [], resilient_parsing=True)
+        pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
+        usage = " ".join([name, *(re.sub(r"^[{[]+(\w+)[.\]}]*$", _argument, piece) for piece in pieces)])
+        parts += [f"### `{usage}`", text(inspect.cleandoc(command.help))]
+        if rows:
+            parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts)
+
+
+def _argument(match: re.Match[str]) -> str:
+    """An argument as people write it: NAME, [NAME], PATH…, [ID…]."""
+    name = match[1] + ("…" if "..." in match[0] else "")
+    return f"[{name}]" if match[0].startswith("[") else name
+
+
+def text(words: str) -> str:
+    """Words of the code as Markdown: <…> is not a tag, and * is no emphasis."""
+    return words.replace("<", "&lt;").replace("*", "\\*")
 
 
 def detections() -> str:
@@ -78,7 +94,7 @@ def detections() -> str:
 
     corpus = Corpus.load([resources.detections_dir()])
     rows = [
-        f"| `{one.id}` | {one.severity} | {', '.join(one.attack)} | {one.about} |"
+        f"| `{one.id}` | {one.severity} | {', '.join(tag.id for tag in one.attack)} | {one.about} |"
         for one in sorted(corpus.detections, key=lambda one: one.id)
     ]
     return "\n".join(["| detection | severity | ATT&CK | fires when |", "|---|---|---|---|", *rows])
@@ -110,3 +126,6 @@ def documents() -> list[Path]:
 if __name__ == "__main__":
     for document in documents():
         document.write_text(renewed(document.read_text()))
+    readme = ROOT / "README.md"
+    with tempfile.TemporaryDirectory() as home:
+        readme.write_text(transcripts.renewed(readme.read_text(), transcripts.Session(Path(home)).run))

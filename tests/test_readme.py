@@ -1,87 +1,29 @@
-"""The README's transcripts are what the commands print: each is run here, in its order, over one demo.
-
-What a machine or a moment decides (run ids, durations, the date, temporary folders) is put out of sight on both sides;
-everything else must be equal, character by character.
-"""
+"""The README's transcripts are what the commands print: each is run here, in its order, over one demo."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from docs.transcripts import NOT_RUN, Session, Shown, settled, transcripts
+
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-KYRA = [sys.executable, "-c", "from kyra_etl.cli import main; main()"]
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """A command and what the README says it prints."""
-
-    command: str
-    printed: str
-
-
-def transcripts(markdown: str) -> list[Transcript]:
-    """The `$ command` lines of ```console blocks, each with the lines below it."""
-    found = []
-    for block in re.findall(r"^```console\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            lines = part.splitlines()
-            ends = next((number for number, line in enumerate(lines) if not line.endswith("\\")), 0)
-            command = " ".join(line.removesuffix("\\").strip() for line in lines[: ends + 1])
-            found.append(Transcript(command, "\n".join(lines[ends + 1 :])))
-    return found
-
-
-SHOWN = transcripts(README)
-
-
-def as_run_here(command: str) -> list[str]:
-    """The same command with this environment's Python, whether or not make has installed a `kyra`."""
-    words = shlex.split(command)
-    if words == ["make", "demo"]:
-        return [*KYRA, "demo"]
-    if words[0].endswith("kyra"):
-        return [*KYRA, *words[1:]]
-    if words[0].endswith("python"):
-        return [sys.executable, *words[1:]]
-    raise AssertionError(f"the README shows a command no test can run: {command}")
-
-
-def settled(text: str) -> str:
-    """`text` without what changes from run to run, and without blanks at line ends."""
-    for pattern, word in (
-        (r"\b\d{8}T\d{6}-[0-9a-f]{6,}\b", "<run>"),
-        (r"\b\d+(\.\d+)? ?(s|ms|seconds|minutes)\b", "<time>"),
-        (r"\b20(?!26-0)\d\d-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?\b", "<now>"),
-    ):
-        text = re.sub(pattern, word, text)
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+SHOWN = transcripts((ROOT / "README.md").read_text())
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("readme")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command of the README prints here and now."""
+    session = Session(tmp_path_factory.mktemp("readme"))
+    return {shown.command: session.run(shown) for shown in SHOWN if shown.command != NOT_RUN}
 
 
-@pytest.mark.parametrize(
-    "shown", [one for one in SHOWN if one.command != "make test"], ids=lambda one: one.command[:40]
-)
-def test_transcript_is_what_the_command_prints(shown: Transcript, home: Path) -> None:
-    env = {**os.environ, "KYRA_HOME": str(home), "COLUMNS": "100", "NO_COLOR": "1"}
-    ran = subprocess.run(as_run_here(shown.command), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    printed = (ran.stdout + ran.stderr).replace(str(home), "~/.kyra")
-
-    assert ran.returncode in (0, 3), ran.stderr
-    assert settled(printed) == settled(shown.printed)
+@pytest.mark.parametrize("shown", [one for one in SHOWN if one.command != NOT_RUN], ids=lambda one: one.command[:40])
+def test_transcript_is_what_the_command_prints(shown: Shown, printed: dict[str, str]) -> None:
+    assert settled(printed[shown.command]) == settled(shown.printed)  # renew it with `make docs`
 
 
 def test_the_two_commands_come_first_and_show_how_they_end() -> None:
@@ -90,7 +32,9 @@ def test_the_two_commands_come_first_and_show_how_they_end() -> None:
 
 
 def test_transcripts_fit_a_page() -> None:
-    assert [line for one in SHOWN for line in one.printed.splitlines() if len(line) > 100] == []
+    lines = [line for one in SHOWN for line in one.printed.splitlines() if not line.startswith("  KYRA_HOME=")]
+
+    assert [line for line in lines if len(line) > 100] == []
 
 
 def known_verbs() -> dict[str, set[str]]:
@@ -109,6 +53,10 @@ def known_verbs() -> dict[str, set[str]]:
         return verbs
 
     return walk(typer.main.get_command(app), "kyra")
+
+
+def test_every_verb_that_ends_takes_json() -> None:
+    assert {verb for verb, options in known_verbs().items() if "--json" not in options} == {"kyra shell", "kyra serve"}
 
 
 def test_commands_shown_anywhere_in_the_documents_exist() -> None:

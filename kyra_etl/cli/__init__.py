@@ -68,4 +68,5 @@ def _misused(error: BaseException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         say(said)
         return 2
-    return _told(f"{said.strip().rstrip('.')}. `{where} --help` tells how it is used.", 2)
+    said = said.strip().replace("Value error, ", "")
+    return _told(f"{said.rstrip('.')}. `{where} --help` tells how it is used.", 2)

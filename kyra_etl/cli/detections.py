@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kyra_etl.cli.options import Json, opened
 from kyra_etl.cli.output import cell, count, emit, facts, printable, say, show, span, table
+from kyra_etl.cli.progress import progress
+from kyra_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from kyra_etl.detection.rule import Corpus, Detection
@@ -93,6 +96,86 @@ def lint(ids: Ids = None, json: Json = False) -> None:
     if not said and not json:
         show(f"{count(len(chosen), 'detection')}: nothing to say.")
     raise typer.Exit(1 if said else 0)
+
+
+@app.command("test")
+def run_tests(ids: Ids = None, json: Json = False) -> None:
+    """Run the cases of detections: records that must raise alerts, and records that must not."""
+    from kyra_etl import resources
+    from kyra_etl.cases import load_cases, run_cases
+
+    with opened() as parts:
+        corpus = parts.corpus
+        chosen = {detection.id for detection in _chosen(corpus, ids)}
+        places = [resources.cases_dir(), *parts.config.detections.dirs]
+    cases = [case for case in load_cases(places) if case.detection in chosen]
+    with progress() as drawn:
+        drawn.stage("Testing", len(cases))
+        results = []
+        for result in run_cases(cases, corpus):
+            results.append(result)
+            drawn.advance()
+    said = [str(problem.error) for problem in corpus.problems if not ids or problem.detection in ids]
+    said += [f"{id} has no cases." for id in sorted(chosen - {case.detection for case in cases})]
+    said += [f"{result.case}: {'; '.join(result.failures)}" for result in results if not result.passed]
+    if json:
+        plain = [
+            {"detection": one.case.detection, "case": one.case.name, "passed": one.passed, "failures": one.failures}
+            for one in results
+        ]
+        emit({"cases": plain, "problems": said})
+    else:
+        rows = [
+            (
+                id,
+                *(
+                    sum(one.case.detection == id and one.passed is passed for one in results)
+                    for passed in (True, False)
+                ),
+            )
+            for id in sorted(chosen)
+        ]
+        show(table(("detection", "passed", "failed"), rows))
+    for line in said:
+        say(printable(line))
+    raise typer.Exit(1 if said else 0)
+
+
+@app.command()
+def new(
+    title: Annotated[str, typer.Argument(metavar="TITLE", help='What it finds, for example "Flow Logs Deleted".')],
+    group: Annotated[str, typer.Option(help="Folder to put it into.")] = "own",
+    json: Json = False,
+) -> None:
+    """Begin a detection of your own: writes its SQL and its cases, which work, for you to change."""
+    from kyra_etl.cli import template
+    from kyra_etl.detection.frontmatter import id_of
+
+    with opened() as parts:
+        id, folder = id_of(title), parts.config.detections.dirs[0] / group
+        known = {each.id for each in (*parts.corpus.detections, *parts.corpus.disabled)}
+        known |= {problem.detection for problem in parts.corpus.problems}
+    if not re.fullmatch(r"[a-z][a-z0-9_]{2,60}", id) or not re.fullmatch(r"[a-z0-9_-]+", group):
+        raise UsageError(
+            f"{title!r} in {group!r} makes no file name.", 'Give words of letters, for example "Flow Logs Deleted".'
+        )
+    if id in known:
+        raise UsageError(f"There is a detection {id} already.", "Choose another title.")
+    files = {folder / f"{id}.sql": template.detection(id, title), folder / f"{id}.yaml": template.cases(id)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename} cannot be made: {error.strerror}.", "Make room for it, then repeat."
+        ) from None
+    if json:
+        emit({"id": id, "files": [str(path) for path in files]})
+    else:
+        show("\n".join(str(path) for path in files))
+        say(f"Change them, then: kyra detections test {id}")
 
 
 def _chosen(corpus: Corpus, ids: list[str] | None) -> list[Detection]:

@@ -201,7 +201,7 @@ def _sentence(report: RunReport, noun: str) -> str:
 
 
 def _kinds(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+    return ", ".join(f"{number:,} {'empty' if kind == 'marker' else kind}" for kind, number in kinds.items())
 
 
 def _nothing(report: RunReport, paths: Iterable[Path]) -> str:
@@ -210,8 +210,8 @@ def _nothing(report: RunReport, paths: Iterable[Path]) -> str:
     if report.listed == 0:
         return f"Nothing was loaded: there is no file in {where}. Give files or folders of CloudTrail logs."
     return (
-        f"Nothing was loaded: none of the {count(report.listed, 'file')} in {where} is a CloudTrail log file"
-        f" ({_kinds(report.ignored_by_kind)}). Give folders of .json or .json.gz files with Records."
+        f"Nothing was loaded: {where} holds no CloudTrail log file (ignored: {_kinds(report.ignored_by_kind)})."
+        " Give .json or .json.gz files with Records."
     )
 
 

@@ -41,10 +41,11 @@ def show_status(report: Mapping[str, Any], *, whole: bool) -> None:
     if local is not None:
         held = f", {count(local['quarantined'], 'file')} in quarantine" if local["quarantined"] else ""
         show(f"Local files: {count(local['loaded'], 'file')} loaded, {count(local['events'], 'event')}{held}.")
-    for row in report["queue"]["failing"]:
-        say(printable(f"Detection {row['detection']} fails on {count(row['batches'], 'batch')}: {row['last_error']}"))
-    if not integrations:
+    elif not integrations:
         say("There is no integration yet. Add one: kyra integration add NAME --bucket BUCKET")
+    for row in report["queue"]["failing"]:
+        batches = f"{row['batches']:,} batch{'es' if row['batches'] != 1 else ''}"
+        say(printable(f"Detection {row['detection']} fails on {batches}: {row['last_error']}"))
 
 
 def _overview(integrations: Sequence[Mapping[str, Any]]) -> str:

@@ -113,10 +113,11 @@ def publish(files: Sequence[DataFile], *, lake: Lake, state: State) -> None:
 def tidy(*, lake: Lake, state: State) -> None:
     """Complete what crashed runs left: publish what is committed, sweep what never will be."""
     staged = lake.staged_attempts()
+    # The order matters. An attempt begun after the listing is not in it; one that commits after being found live is
+    # left alone; one that committed before is found unpublished, and moved before its folder is swept.
+    live = {f"{batch_id}-{attempt}" for batch_id, attempt in state.ledger.live_batches()}
     publish(state.ledger.unpublished(), lake=lake, state=state)
-    # Asked after listing, so that an attempt begun meanwhile is not among the staged ones.
-    needed = {f"{batch_id}-{attempt}" for batch_id, attempt in state.ledger.live_batches()}
-    lake.sweep(name for name in staged if name not in needed)
+    lake.sweep(name for name in staged if name not in live)
 
 
 def _read_all(

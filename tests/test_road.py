@@ -335,3 +335,31 @@ def test_tidying_keeps_what_a_living_attempt_staged(road: Road, monkeypatch: pyt
 
     assert road.sync().events == 1
     assert road.glob() == ["a"]
+
+
+def test_tidying_never_sweeps_a_batch_that_commits_meanwhile(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run tidies up between this run's staging and its publishing, and is slow at it."""
+    road.put(key("0105"), "a")
+    ledger = road.state.ledger
+    unpublished, live_batches = ledger.unpublished, ledger.live_batches
+    commit, begun = ledger.commit, []
+
+    def tidied_around(*arguments: Any, **options: Any) -> None:
+        def committing_after(question: Callable[[], Any]) -> Callable[[], Any]:
+            def ask() -> Any:
+                answer = question()
+                if not begun:
+                    begun.append(question)
+                    commit(*arguments, **options)
+                return answer
+
+            return ask
+
+        monkeypatch.setattr(ledger, "unpublished", committing_after(unpublished))
+        monkeypatch.setattr(ledger, "live_batches", committing_after(live_batches))
+        tidy(lake=road.lake, state=road.state)
+
+    monkeypatch.setattr(ledger, "commit", tidied_around)
+
+    assert road.sync().events == 1
+    assert road.glob() == ["a"]

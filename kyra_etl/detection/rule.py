@@ -12,7 +12,7 @@ from kyra_etl.detection.attack import table
 from kyra_etl.detection.frontmatter import Attack, Detection, Param, fits, parse
 from kyra_etl.errors import ConfigError, DetectionError, UnknownName
 
-__all__ = ["Attack", "Corpus", "Detection", "Param", "Problem", "lint", "parse"]
+__all__ = ["Attack", "Corpus", "Detection", "Param", "Problem", "lint", "parse", "tuned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Corpus:
         for name in (*(settings or {}), *disable):
             if name not in known:
                 raise ConfigError(f"The settings name a detection {name} that does not exist.", _meant(name, known))
-        tuned = [_tuned(found[name], (settings or {}).get(name, {})) for name in sorted(found)]
+        ready = [tuned(found[name], (settings or {}).get(name, {})) for name in sorted(found)]
         return cls(
-            detections=tuple(each for each in tuned if each.id not in disable),
+            detections=tuple(each for each in ready if each.id not in disable),
             problems=tuple(problems),
-            disabled=tuple(each for each in tuned if each.id in disable),
+            disabled=tuple(each for each in ready if each.id in disable),
         )
 
     def get(self, id: str) -> Detection:
@@ -115,7 +115,8 @@ def _read(path: Path) -> str:
         raise DetectionError(f"{path}:1: cannot be read: {why}.", "Mend or remove the file.") from None
 
 
-def _tuned(detection: Detection, settings: Mapping[str, Any]) -> Detection:
+def tuned(detection: Detection, settings: Mapping[str, Any]) -> Detection:
+    """The detection with these values of its params; raises ConfigError for one it has not, or of another type."""
     params = dict(detection.params)
     for name, value in settings.items():
         if name not in params:

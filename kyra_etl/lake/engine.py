@@ -74,7 +74,7 @@ class Engine:
         self._committed = committed
         self._seconds = seconds
         self._connection = _open(macros, lake)
-        views.register(self._connection, trails=trails, accounts=accounts)
+        self.know(trails, accounts)
         self.take(())
 
     def __enter__(self) -> Engine:
@@ -85,6 +85,10 @@ class Engine:
 
     def close(self) -> None:
         self._connection.close()
+
+    def know(self, trails: Rows = (), accounts: Rows = ()) -> None:
+        """Set the last check's snapshot: the relations `trails` and `accounts`."""
+        views.register(self._connection, trails=trails, accounts=accounts)
 
     def take(self, files: Sequence[DataFile], window: Window | None = None) -> None:
         """Take the events of these data files, within the window, as the new ones."""

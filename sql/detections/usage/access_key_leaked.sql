@@ -57,14 +57,12 @@ WITH uses AS (
     CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key,
     -- One service, one function: it runs at AWS, from addresses that change as AWS likes.
     coalesce(regexp_matches(user_agent, 'exec-env/AWS_Lambda'), false)
-      OR json_extract_string(user_identity, '$.inScopeOf.issuerType') = 'AWS::Lambda::Function' AS at_aws,
+      OR coalesce(json_extract_string(user_identity, '$.inScopeOf.issuerType') = 'AWS::Lambda::Function', false) AS at_aws,
     regexp_extract(lower(user_agent),
       '(trufflehog|gitleaks|\bpacu\b|\bkali\b|\bparrot\b|s3 browser|cloudmapper|scoutsuite|scout suite|enumerate-iam|weirdaal|cloudfox|stratus-red-team|aws_consoler|quiet-?riot|endgame)', 1) AS tool
   FROM events
   WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
-    AND source_kind IN ('public_v4', 'public_v6')
     AND principal IS NOT NULL
-    AND NOT in_networks(source_ip_address, source_net, getvariable('access_key_leaked_known_networks'))
 ),
 -- Each caller's networks by the day; sign-ins in a browser teach where somebody is, too.
 habits AS MATERIALIZED (
@@ -99,7 +97,8 @@ seen AS (
   SELECT
     u.*,
     u.event_source = 'sts.amazonaws.com' AND u.event_name = 'GetCallerIdentity' AND u.success AS asked,
-    NOT j.known AND NOT j.learning AND u.source_net IS NOT NULL AND NOT u.at_aws
+    NOT j.known AND NOT j.learning AND NOT u.at_aws AND coalesce(u.source_kind IN ('public_v4', 'public_v6'), false)
+      AND NOT in_networks(u.source_ip_address, u.source_net, getvariable('access_key_leaked_known_networks'))
       AND NOT list_contains(getvariable('access_key_leaked_roaming_principals'), u.principal) AS new_net,
     j.roaming,
     coalesce(u.access_key IS NOT NULL

@@ -58,7 +58,7 @@ WITH used AS (
       ELSE is_write
     END AS weighty,
     coalesce(regexp_matches(user_agent, 'console\.amazonaws\.com|AWSConsole|aws-internal/3|signin\.aws'), false)
-      OR session_credential_from_console = 'true' AS by_console
+      OR coalesce(session_credential_from_console = 'true', false) AS by_console
   FROM events
   WHERE actor_kind NOT IN ('aws_service', 'anonymous')
     AND coalesce(event_type, 'AwsApiCall') NOT IN ('AwsServiceEvent', 'AwsConsoleSignIn', 'AwsVpceEvent', 'AwsCloudTrailInsight')

@@ -1,0 +1,302 @@
+"""Cases of detections: records written in YAML, and the alerts they must raise or must not.
+
+    detection: cloudtrail_disabled
+    base: {eventSource: cloudtrail.amazonaws.com, eventName: StopLogging, eventTime: "2026-01-10T10:00:00Z", …}
+    cases:
+      - name: stopping a trail is high
+        events: [{requestParameters: {name: main}}]
+        expect: {alerts: 1, severity: high, target: main}
+
+Each event is the base with its own fields merged into it, field by field; `!only {…}` replaces an object instead, and
+`!absent` leaves a field out. `at: "+10m"` sets eventTime relative to the base's. `repeat: {days: 20}` makes one a day,
+`repeat: {times: 3, seconds: 60}` some in a row. `history` is committed before, `now` is when all is loaded, and
+`params`, `trails` and `accounts` are what the detection finds set.
+
+Nothing is faked: records become gzipped JSON, are decoded, deduplicated, written as Parquet and read by the engine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kyra_etl import resources
+from kyra_etl.cloudtrail.decode import Source, decode
+from kyra_etl.cloudtrail.records import parse_time
+from kyra_etl.cloudtrail.schema import EVENTS
+from kyra_etl.detection.alerts import alerts_of, by_anchor
+from kyra_etl.detection.frontmatter import duration
+from kyra_etl.detection.rule import Corpus, Detection, tuned
+from kyra_etl.errors import ConfigError, DetectionError
+from kyra_etl.lake import Lake, open_lake
+from kyra_etl.lake.engine import Engine
+from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
+
+FIELDS = ("severity", "account", "region", "actor", "source_ip", "target", "event_count", "summary")
+"""What `expect` may say about the leading alert, besides `alerts` and `severities`; summary is a part of it."""
+
+_CASE_KEYS = {"name", "events", "history", "now", "params", "trails", "accounts", "expect"}
+_MAX_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case: records as delivered, and what is expected of them."""
+
+    detection: str
+    name: str
+    path: str
+    events: tuple[Mapping[str, Any], ...]
+    history: tuple[Mapping[str, Any], ...]
+    now: datetime
+    expect: Mapping[str, Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    trails: tuple[Mapping[str, Any], ...] = ()
+    accounts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def fires(self) -> bool:
+        return int(self.expect["alerts"]) > 0
+
+    def __str__(self) -> str:
+        return f"{self.detection}: {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A case and how it went; `failures` says what differs, a line each."""
+
+    case: Case
+    alerts: tuple[Alert, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+def load_cases(dirs: Sequence[Path]) -> list[Case]:
+    """Read `<dir>/<group>/<id>.yaml` (also `<dir>/<id>.yaml`). Raises DetectionError naming the file."""
+    paths = [path for folder in dirs for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml")))]
+    return [case for path in paths for case in _read(path)]
+
+
+def run_cases(cases: Iterable[Case], corpus: Corpus) -> Iterator[Result]:
+    """Run cases one after the other, each on a lake's files of its own."""
+    with TemporaryDirectory(prefix="kyra-cases-") as folder:
+        lake, committed = open_lake(folder), _Committed()
+        with Engine(lake, committed, resources.views_dir()) as engine:
+            for number, case in enumerate(cases):
+                yield _run(case, corpus.get(case.detection), engine, lake, committed, f"case{number}")
+
+
+def deliver(case: Case, detection: Detection, batches: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Alert, ...]:
+    """The alerts after the case's events came in these batches, each judged when it came (for order's sake)."""
+    with TemporaryDirectory(prefix="kyra-cases-") as folder:
+        lake, committed = open_lake(folder), _Committed()
+        with Engine(lake, committed, resources.views_dir()) as engine:
+            engine.know(case.trails, case.accounts)
+            committed.add(lake, "history", case.history, case)
+            found: dict[tuple[str, str, str], Finding] = {}
+            for number, batch in enumerate(batches):
+                engine.take(committed.add(lake, f"batch{number}", batch, case))
+                found |= by_anchor(engine.evaluate(tuned(detection, case.params)))
+    return tuple(alerts_of(detection, found.values()))
+
+
+def _run(case: Case, detection: Detection, engine: Engine, lake: Lake, committed: _Committed, prefix: str) -> Result:
+    try:
+        detection = tuned(detection, case.params)
+    except ConfigError as error:
+        return Result(case, (), (str(error),))
+    committed.files.clear()
+    committed.add(lake, f"{prefix}history", case.history, case)
+    engine.know(case.trails, case.accounts)
+    engine.take(committed.add(lake, f"{prefix}events", case.events, case))
+    alerts = tuple(alerts_of(detection, engine.evaluate(detection)))
+    return Result(case, alerts, tuple(_failures(case.expect, alerts)))
+
+
+class _Committed:
+    """A ledger in small: the data files of one case."""
+
+    def __init__(self) -> None:
+        self.files: list[DataFile] = []
+
+    def add(self, lake: Lake, batch_id: str, records: Sequence[Mapping[str, Any]], case: Case) -> list[DataFile]:
+        """Decode, deduplicate and write records as one batch; returns its files of events."""
+        document = gzip.compress(json.dumps({"Records": list(records)}).encode(), 1)
+        source = Source("cases", f"{batch_id}.json.gz", batch_id, case.now)
+        decoded = decode(document, source, now=case.now, max_bytes=_MAX_BYTES)
+        if decoded.malformed:
+            raise DetectionError(f"{case.path}: {case.name}: {decoded.malformed[0].reason}.", "Mend the case's record.")
+        known: dict[tuple[str, date], list[DataFile]] = {}
+        for file in self.files:
+            if file.kind == "events" and file.account is not None and file.date is not None:
+                known.setdefault((file.account, file.date), []).append(file)
+        rows = lake.new_rows(decoded.events, known).rows.select(EVENTS.names)
+        files = lake.stage(batch_id, 1, rows, ())
+        self.files.extend(files)
+        return [file for file in files if file.kind == "events"]
+
+    def data_files(
+        self, kind: str, *, accounts: Collection[str] | None, first: date | None, last: date | None
+    ) -> Sequence[DataFile]:
+        return [
+            file
+            for file in self.files
+            if file.kind == kind
+            and (accounts is None or file.account in accounts)
+            and (first is None or file.date is None or file.date >= first)
+            and (last is None or file.date is None or file.date <= last)
+        ]
+
+    def historical_batches(self, batch_ids: Iterable[str]) -> set[str]:
+        return {batch_id for batch_id in batch_ids if batch_id.endswith("history")}
+
+
+def _failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str]:
+    severities = sorted((alert.severity for alert in alerts), key=SEVERITIES.index, reverse=True)
+    if len(alerts) != expect["alerts"]:
+        yield f"expected {expect['alerts']} alerts, got {len(alerts)}{_listed(alerts)}"
+    if "severities" in expect and severities != expect["severities"]:
+        yield f"expected severities {expect['severities']}, got {severities}"
+    wanted = {name: value for name, value in expect.items() if name in FIELDS}
+    if not alerts:
+        if wanted and expect["alerts"]:
+            yield f"expected {wanted}"
+        return
+    leading = min(alerts, key=lambda alert: (-SEVERITIES.index(alert.severity), alert.first_seen))
+    for name, value in wanted.items():
+        got = getattr(leading, name)
+        if (name == "summary" and str(value) not in (got or "")) or (name != "summary" and got != value):
+            yield f"expected {name} {value!r}, got {got!r}"
+
+
+def _listed(alerts: Sequence[Alert]) -> str:
+    return "".join(f"; {alert.severity} {alert.target}: {alert.summary}" for alert in alerts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """An object that replaces the base's instead of being merged into it."""
+
+    value: Any
+
+
+_ABSENT = object()
+
+
+def _read(path: Path) -> Iterator[Case]:
+    import yaml  # only whoever runs cases pays for it
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!absent", lambda loader, node: _ABSENT)
+    Loader.add_constructor("!only", _only)
+    # Times stay texts, as they stand in records.
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        said = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DetectionError(f"{path}:{line}: not YAML: {error.problem}.", "Mend that line.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DetectionError(f"{path}:1: cannot be read: {error}.", "Mend or remove the file.") from None
+    try:
+        if said["detection"] != path.stem:
+            raise ValueError(f"detection is {said['detection']}, the file is called {path.stem}")
+        for each in said["cases"]:
+            yield _case(path, said["base"], each)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise DetectionError(f"{path}:1: {what}.", "See kyra_etl/cases.py for what a case looks like.") from error
+
+
+def _only(loader: Any, node: Any) -> _Only:
+    return _Only(loader.construct_mapping(node, deep=True))
+
+
+def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
+    name = said["name"]
+    expect = said["expect"]
+    for key in said.keys() - _CASE_KEYS:
+        raise ValueError(f"{name}: there is no key {key}")
+    for key in expect.keys() - {"alerts", "severities", *FIELDS}:
+        raise ValueError(f"{name}: expect has no key {key}")
+    if not isinstance(expect.get("alerts"), int):
+        raise ValueError(f"{name}: expect lacks alerts")
+    ids = _ids(f"{path.stem}/{name}")
+    history = tuple(record for each in said.get("history", ()) for record in _records(base, each, ids))
+    events = tuple(record for each in said["events"] for record in _records(base, each, ids))
+    latest = max(_time(record["eventTime"]) for record in events)
+    return Case(
+        detection=path.stem,
+        name=name,
+        path=str(path),
+        events=events,
+        history=history,
+        now=_time(said["now"]) if "now" in said else latest + timedelta(minutes=5),
+        expect=expect,
+        params=said.get("params", {}),
+        trails=tuple(said.get("trails", ())),
+        accounts=tuple(said.get("accounts", ())),
+    )
+
+
+def _ids(name: str) -> Iterator[str]:
+    """The same event ids for the same case, run after run."""
+    number = 0
+    while True:
+        yield str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{number}"))
+        number += 1
+
+
+def _records(base: Mapping[str, Any], said: Mapping[str, Any], ids: Iterator[str]) -> Iterator[dict[str, Any]]:
+    own = {key: value for key, value in said.items() if key not in ("at", "repeat")}
+    record = _merged(base, own)
+    begun = _time(record["eventTime"])
+    if "at" in said:
+        offset = duration(str(said["at"]).lstrip("+-"))
+        if offset is None:
+            raise ValueError(f"at {said['at']!r} is no offset: write for example +10m or -30d")
+        begun = begun - offset if str(said["at"]).startswith("-") else begun + offset
+    repeat = said.get("repeat", {})
+    times = repeat.get("days", repeat.get("times", 1))
+    step = timedelta(days=1) if "days" in repeat else timedelta(seconds=repeat.get("seconds", 0))
+    for number in range(times):
+        at = {"eventTime": f"{begun + number * step:%Y-%m-%dT%H:%M:%SZ}"}
+        # An id that is spelt out stays, so that a case can deliver one event twice.
+        yield {"eventID": next(ids)} | record | at
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if isinstance(own, _Only):
+        return own.value
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping):
+        return own
+    merged = dict(base)
+    for key, value in own.items():
+        if value is _ABSENT:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(base.get(key), value)
+    return merged
+
+
+def _time(text: str) -> datetime:
+    moment, _ = parse_time(text)
+    if moment is None:
+        raise ValueError(f"{text!r} is no time")
+    return moment

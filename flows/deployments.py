@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from prefect import get_client, serve
 from prefect.client.schemas.filters import (
@@ -49,21 +48,24 @@ def close_stale_runs(now: datetime) -> int:
     When a runner starts, all that its predecessor started has ended: such runs still shown as going on have crashed,
     and scheduled runs missed meanwhile are called off, since the next one loads everything anyway.
     """
-    until_now = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, *GOING_ON])),
-        expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": now}),
+    crashed: State[None] = Crashed(
+        message="kyra serve ended during this run; the next one carries on where it stopped."
     )
+    missed: State[None] = Cancelled(message="Missed while kyra serve was not running; the next one makes up for it.")
+    before = FlowRunFilterExpectedStartTime.model_validate({"before_": now})
     with get_client(sync_client=True) as client:
-        stale: list[tuple[UUID, State[None]]] = [
-            (run.id, Crashed(message="kyra serve ended during this run; the next one carries on where it stopped."))
-            if run.state_type in GOING_ON
-            else (run.id, Cancelled(message="Missed while kyra serve was not running; the next one makes up for it."))
-            for run in client.read_flow_runs(flow_run_filter=until_now, limit=200)
-            if run.state_type in GOING_ON or run.auto_scheduled
-        ]
+        going_on = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_in(*GOING_ON)))
+        due = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=_in(StateType.SCHEDULED), expected_start_time=before)
+        )
+        stale = [(run.id, crashed) for run in going_on] + [(run.id, missed) for run in due if run.auto_scheduled]
         for run_id, state in stale:
             client.set_flow_run_state(run_id, state, force=True)
     return len(stale)
+
+
+def _in(*types: StateType) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ LOG_BYTES = 20 * 2**20
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_API_", "PREFECT_SERVER_DATABASE_")
 """Variables of a Prefect the user may have elsewhere; ours is another one."""
 
-log = logging.getLogger("kyra_etl.serve")
+log = logging.getLogger("kyra.serve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,9 +164,8 @@ def _environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_LOGGING_COLORS": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    env = {name: value for name, value in config.child_environment(home).items() if not name.startswith(FOREIGN)}
-    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [env.get("PYTHONPATH")])]
-    return {**env, **ours, "PYTHONPATH": os.pathsep.join(paths)}
+    inherited = config.child_environment(home, Path(__file__).resolve().parent.parent)
+    return {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)} | ours
 
 
 def _await_health(server: Child, port: int) -> None:

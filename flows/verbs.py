@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from kyra_etl import config, wiring
@@ -10,6 +11,8 @@ from kyra_etl.batch import tidy
 from kyra_etl.check import check as _check
 from kyra_etl.model import Alert, Probe, RunReport, Window
 from kyra_etl.sync import sync as _sync
+
+log = logging.getLogger("kyra_etl.flows")
 
 
 def integration_names() -> list[str]:
@@ -21,6 +24,7 @@ def integration_names() -> list[str]:
 def sync(name: str) -> RunReport:
     """What `kyra sync NAME` does."""
     with wiring.open(config.load()) as parts:
+        _tell_problems(parts)
         integration = parts.state.integrations.get(name)
         return _sync(
             integration,
@@ -32,6 +36,7 @@ def sync(name: str) -> RunReport:
 def backfill(name: str, window: Window) -> Iterator[RunReport]:
     """What `kyra backfill NAME` does: a report a day."""
     with wiring.open(config.load()) as parts:
+        _tell_problems(parts)
         integration = parts.state.integrations.get(name)
         yield from _backfill(
             integration,
@@ -69,3 +74,8 @@ def maintain() -> None:
     """Complete what crashed runs left half done: publish what is committed, sweep what never will be."""
     with wiring.open(config.load()) as parts:
         tidy(lake=parts.lake, state=parts.state)
+
+
+def _tell_problems(parts: wiring.Parts) -> None:
+    for problem in parts.corpus.problems:
+        log.warning("%s", problem)

@@ -34,6 +34,7 @@ static: $(VENV)/.dev $(VENV)/.project ## The part of `check` that runs nothing: 
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pip check
 
 format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -78,14 +79,15 @@ $(VENV)/.made:
 	echo "No Python 3.11 or later with venv was found. Install one (Debian, Ubuntu: apt install python3.11-venv)," >&2; \
 	echo "or name it: make PYTHON=/path/to/python3.11" >&2; exit 1
 
+# The lock files are complete: nothing is left to resolve (and pip would trip over extras that are pinned elsewhere).
 $(VENV)/.runtime: requirements.lock | $(VENV)/.made
 	@echo "Installing what requirements.lock pins (once; some 250 MB to fetch)" >&2
-	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "Installing what requirements-dev.lock adds (once)" >&2
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(VENV)/.project: pyproject.toml $(VENV)/.runtime

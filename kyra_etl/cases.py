@@ -18,6 +18,7 @@ Nothing is faked: records become gzipped JSON, are decoded, deduplicated, writte
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -103,7 +104,7 @@ def deliver(case: Case, detection: Detection, batches: Sequence[Sequence[Mapping
         lake, committed = open_lake(folder), _Committed()
         with Engine(lake, committed, resources.views_dir()) as engine:
             engine.know(case.trails, case.accounts)
-            committed.add(lake, "history", case.history, case)
+            committed.begin(lake, case)
             found: dict[tuple[str, str, str], Finding] = {}
             for number, batch in enumerate(batches):
                 engine.take(committed.add(lake, f"batch{number}", batch, case))
@@ -116,8 +117,7 @@ def _run(case: Case, detection: Detection, engine: Engine, lake: Lake, committed
         detection = tuned(detection, case.params)
     except ConfigError as error:
         return Result(case, (), (str(error),))
-    committed.files.clear()
-    committed.add(lake, f"{prefix}history", case.history, case)
+    committed.begin(lake, case)
     engine.know(case.trails, case.accounts)
     engine.take(committed.add(lake, f"{prefix}events", case.events, case))
     alerts = tuple(alerts_of(detection, engine.evaluate(detection)))
@@ -129,6 +129,17 @@ class _Committed:
 
     def __init__(self) -> None:
         self.files: list[DataFile] = []
+        self._histories: dict[str, list[DataFile]] = {}
+
+    def begin(self, lake: Lake, case: Case) -> None:
+        """Start a case: nothing is there but its history, which many cases have in common."""
+        self.files = []
+        if case.history:
+            name = f"history-{hashlib.sha256(json.dumps(case.history).encode()).hexdigest()[:12]}"
+            if name not in self._histories:
+                self.add(lake, name, case.history, case)
+                self._histories[name] = self.files
+            self.files = list(self._histories[name])
 
     def add(self, lake: Lake, batch_id: str, records: Sequence[Mapping[str, Any]], case: Case) -> list[DataFile]:
         """Decode, deduplicate and write records as one batch; returns its files of events."""
@@ -159,7 +170,7 @@ class _Committed:
         ]
 
     def historical_batches(self, batch_ids: Iterable[str]) -> set[str]:
-        return {batch_id for batch_id in batch_ids if batch_id.endswith("history")}
+        return {batch_id for batch_id in batch_ids if batch_id.startswith("history")}
 
 
 def _failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str]:
@@ -237,9 +248,8 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
         raise ValueError(f"{name}: expect has no key {key}")
     if not isinstance(expect.get("alerts"), int):
         raise ValueError(f"{name}: expect lacks alerts")
-    ids = _ids(f"{path.stem}/{name}")
-    history = tuple(record for each in said.get("history", ()) for record in _records(base, each, ids))
-    events = tuple(record for each in said["events"] for record in _records(base, each, ids))
+    history = tuple(_records(base, said.get("history", ()), f"{path.stem}/history"))
+    events = tuple(_records(base, said["events"], f"{path.stem}/{name}"))
     latest = max(_time(record["eventTime"]) for record in events)
     return Case(
         detection=path.stem,
@@ -255,30 +265,24 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
     )
 
 
-def _ids(name: str) -> Iterator[str]:
-    """The same event ids for the same case, run after run."""
-    number = 0
-    while True:
-        yield str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name}/{number}"))
-        number += 1
+def _records(base: Mapping[str, Any], items: Iterable[Mapping[str, Any]], space: str) -> Iterator[dict[str, Any]]:
+    """The records of a list; an eventID that is not spelt out is the same run after run."""
+    for position, said in enumerate(items):
+        record = _merged(base, {key: value for key, value in said.items() if key not in ("at", "repeat")})
+        begun = _time(record["eventTime"]) + _offset(said.get("at", "+0s"))
+        repeat = said.get("repeat", {})
+        step = timedelta(days=1) if "days" in repeat else timedelta(seconds=repeat.get("seconds", 0))
+        for number in range(repeat.get("days", repeat.get("times", 1))):
+            own = {"eventTime": f"{begun + number * step:%Y-%m-%dT%H:%M:%SZ}"}
+            name = f"{space}/{position}/{number}/{json.dumps(record, sort_keys=True)}"
+            yield {"eventID": str(uuid.uuid5(uuid.NAMESPACE_OID, name))} | record | own
 
 
-def _records(base: Mapping[str, Any], said: Mapping[str, Any], ids: Iterator[str]) -> Iterator[dict[str, Any]]:
-    own = {key: value for key, value in said.items() if key not in ("at", "repeat")}
-    record = _merged(base, own)
-    begun = _time(record["eventTime"])
-    if "at" in said:
-        offset = duration(str(said["at"]).lstrip("+-"))
-        if offset is None:
-            raise ValueError(f"at {said['at']!r} is no offset: write for example +10m or -30d")
-        begun = begun - offset if str(said["at"]).startswith("-") else begun + offset
-    repeat = said.get("repeat", {})
-    times = repeat.get("days", repeat.get("times", 1))
-    step = timedelta(days=1) if "days" in repeat else timedelta(seconds=repeat.get("seconds", 0))
-    for number in range(times):
-        at = {"eventTime": f"{begun + number * step:%Y-%m-%dT%H:%M:%SZ}"}
-        # An id that is spelt out stays, so that a case can deliver one event twice.
-        yield {"eventID": next(ids)} | record | at
+def _offset(text: str) -> timedelta:
+    span = duration(text[1:])
+    if span is None or text[0] not in "+-":
+        raise ValueError(f"at {text!r} is no offset: write for example +10m or -30d")
+    return -span if text[0] == "-" else span
 
 
 def _merged(base: Any, own: Any) -> Any:

@@ -43,8 +43,9 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.project ## Time `kyra load` against DuckDB's own reading of the same files
+bench: $(VENV)/.project ## Time `kyra load` against DuckDB reading the same files, and fetching against boto3
 	@$(BIN)/python benchmarks/load.py $(ARGS)
+	@$(BIN)/python benchmarks/fetch.py
 
 lock: $(VENV)/.made ## Resolve pyproject.toml's dependencies anew into the lock files, with hashes
 	$(PIP) uv

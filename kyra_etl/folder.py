@@ -55,9 +55,11 @@ class FolderBucket:
             if entry.is_dir(follow_symlinks=False) and key.startswith(prefix) and any(self._walk(key)):
                 yield key
 
-    def files(self, prefix: str) -> Iterator[LogFile]:
-        """Every file below `prefix`, in key order (S3's: by UTF-8 bytes)."""
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        """Every file below `prefix`, in key order (S3's: by UTF-8 bytes), from the first after `start_after`."""
         for key, entry in self._walk(prefix[: prefix.rfind("/") + 1], prefix):
+            if key.encode() <= start_after.encode():
+                continue
             try:
                 stat = entry.stat(follow_symlinks=False)
             except FileNotFoundError:

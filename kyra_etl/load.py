@@ -34,7 +34,7 @@ class LocalFiles:
     def folders(self, prefix: str) -> Iterator[str]:
         return iter(())
 
-    def files(self, prefix: str) -> Iterator[LogFile]:
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
         return iter(())
 
     def read(self, key: str) -> bytes:

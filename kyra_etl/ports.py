@@ -24,8 +24,11 @@ class LogBucket(Protocol):
         """The common prefixes one level below `prefix` ("a/" → "a/b/"), complete and paginated."""
         ...
 
-    def files(self, prefix: str) -> Iterator[LogFile]:
-        """Every object below `prefix` in key order, with etag, size and last_modified."""
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        """Every object below `prefix` in key order, with etag, size and last_modified.
+
+        With `start_after`, only those whose key comes after it, which costs nothing for those before.
+        """
         ...
 
     def read(self, key: str) -> bytes:

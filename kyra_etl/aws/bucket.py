@@ -1,4 +1,8 @@
-"""LogBucket over S3: list, read, and the server's clock. Uses s3:ListBucket and s3:GetObject, nothing else."""
+"""LogBucket over S3: list, read, and the server's clock. Uses s3:ListBucket and s3:GetObject, nothing else.
+
+Pages and objects come through `kyra_etl.aws.quick`. What fails there is asked again through boto3, whose answer says
+precisely what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
+from obstore.store import S3Store
 
+from kyra_etl.aws import quick
 from kyra_etl.aws.mapping import translated
 from kyra_etl.aws.session import Session
 from kyra_etl.errors import CollectError, ObjectError
@@ -18,6 +24,9 @@ from kyra_etl.model import Integration, LogFile
 _REGION_HEADER = "x-amz-bucket-region"
 _READ_ATTEMPTS = 3
 """botocore repeats a failed request by itself, but not a body that breaks off."""
+
+_PATIENCE = 20
+"""Failures in a row that boto3 mended, after which it is asked at once (a proxy only it can pass, for example)."""
 
 
 def open_bucket(integration: Integration, *, endpoint_url: str | None = None, connections: int = 8) -> S3Bucket:
@@ -37,6 +46,8 @@ class S3Bucket:
         self.session = session
         self._lock = threading.Lock()
         self._region: str | None = None
+        self._store: S3Store | None = None
+        self._failures = 0
 
     def __repr__(self) -> str:
         return f"S3Bucket({self.name!r})"
@@ -51,25 +62,54 @@ class S3Bucket:
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The common prefixes one level below `prefix`, complete and paginated."""
+        store = self._quick() if quick.takes_folder(prefix) else None
+        if store is not None:
+            try:
+                found = quick.folders(store, prefix)
+            except Exception:  # whatever it was: asked again below
+                pass
+            else:
+                self._worked()
+                yield from found
+                return
         for page in self._pages(prefix, Delimiter="/"):
             for folder in page.get("CommonPrefixes", ()):
                 yield folder["Prefix"]
+        self._mended(store)
 
-    def files(self, prefix: str) -> Iterator[LogFile]:
-        """Every object below `prefix` in key order."""
-        for page in self._pages(prefix):
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        """Every object below `prefix` in key order, from the first whose key comes after `start_after`."""
+        store = self._quick() if quick.takes_folder(prefix) else None
+        last = start_after
+        if store is not None:
+            try:
+                for file in quick.files(store, prefix, start_after):
+                    yield file
+                    last = file.key
+            except Exception:  # whatever it was: the rest is asked again below
+                pass
+            else:
+                self._worked()
+                return
+        for page in self._pages(prefix, **({"StartAfter": last} if last else {})):
             for item in page.get("Contents", ()):
                 yield LogFile(item["Key"], item["ETag"].strip('"'), item["Size"], _naive(item["LastModified"]))
+        self._mended(store)
 
     def read(self, key: str) -> bytes:
-        """The object's bytes as stored: botocore leaves Content-Encoding alone."""
-        for _ in range(_READ_ATTEMPTS - 1):
+        """The object's bytes as stored, whatever its Content-Encoding."""
+        store = self._quick() if quick.takes(key) else None
+        if store is not None:
             try:
-                return self._read(key)
-            except ObjectError as error:
-                if error.reason != "interrupted":
-                    raise
-        return self._read(key)
+                body = quick.read(store, key)
+            except Exception:  # whatever it was: asked again below
+                pass
+            else:
+                self._worked()
+                return body
+        body = self._read_patiently(key)
+        self._mended(store)
+        return body
 
     def now(self) -> datetime:
         """The server's clock, from the Date header; one-second resolution."""
@@ -77,6 +117,36 @@ class S3Bucket:
         if date is None:
             raise CollectError(f"Bucket {self.name} answered without a Date header.", "Ask the S3 endpoint's operator.")
         return _naive(parsedate_to_datetime(date))
+
+    def _quick(self) -> S3Store | None:
+        """The quick client, unless it has shown that it does not work here."""
+        if self._failures >= _PATIENCE:
+            return None
+        region = self.region
+        self.session.client("s3", region)  # what is wrong with the credentials is said here, in our words
+        with self._lock:
+            if self._store is None:
+                try:
+                    self._store = quick.open_store(self.session, self.name, region)
+                except Exception:  # an option that only boto3 understands
+                    self._failures = _PATIENCE
+            return self._store
+
+    def _worked(self) -> None:
+        self._failures = 0
+
+    def _mended(self, store: S3Store | None) -> None:
+        """boto3 did what the quick client, if it was tried, could not."""
+        self._failures += store is not None
+
+    def _read_patiently(self, key: str) -> bytes:
+        for _ in range(_READ_ATTEMPTS - 1):
+            try:
+                return self._read(key)
+            except ObjectError as error:
+                if error.reason != "interrupted":
+                    raise
+        return self._read(key)
 
     def _read(self, key: str) -> bytes:
         client = self._client()

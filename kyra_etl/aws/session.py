@@ -12,7 +12,13 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
+from botocore.credentials import (
+    CredentialProvider,
+    CredentialResolver,
+    ReadOnlyCredentials,
+    RefreshableCredentials,
+)
+from botocore.exceptions import NoCredentialsError
 
 import kyra_etl
 from kyra_etl.aws.mapping import translated
@@ -43,8 +49,8 @@ class Session:
     def __init__(self, integration: Integration, *, endpoint_url: str | None = None, connections: int = 8) -> None:
         self.integration = integration
         self.secrets = tuple(secret for secret in (integration.external_id, integration.queue_url) if secret)
+        self.connections = connections
         self._endpoint_url = endpoint_url
-        self._connections = connections
         self._lock = threading.RLock()  # making the first client of a role assumes it, with a client of ours
         self._clients: dict[tuple[str, str, bool], Any] = {}
 
@@ -59,6 +65,22 @@ class Session:
     def client(self, service: str, region: str | None = None) -> Any:
         """A boto3 client on the customer's side, kept for the session's life."""
         return self._client(service, region or self.region, ours=False)
+
+    def credentials(self) -> ReadOnlyCredentials:
+        """The credentials that read the bucket, as of now: renewed when they are about to end. Raises CollectError."""
+        with translated("find credentials", "AWS configuration", self.secrets):
+            with self._lock:
+                found = self._theirs.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            return found.get_frozen_credentials()
+
+    @cached_property
+    def ca_bundle(self) -> str | None:
+        """The file of certificates that the AWS configuration trusts instead of the system's, if it names one."""
+        with translated("find credentials", "AWS configuration", self.secrets):
+            found: str | None = botocore.session.Session().get_config_variable("ca_bundle")
+        return found
 
     def identity(self) -> Identity:
         """Our own identity, before any role is assumed. Raises CollectError."""
@@ -135,7 +157,7 @@ class Session:
             retries={"mode": "standard", "max_attempts": 5},
             connect_timeout=10,
             read_timeout=60,
-            max_pool_connections=max(self._connections, 1),
+            max_pool_connections=max(self.connections, 1),
             user_agent_extra=f"kyra-etl/{kyra_etl.__version__}",
             s3={"addressing_style": "path"} if self._endpoint_url else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -10,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import boto3
-import botocore.httpsession
 import pytest
+from werkzeug.wrappers import Request
 
 from kyra_etl.aws.mapping import action_of
 from kyra_etl.aws.policies import permission_policy
@@ -133,40 +134,47 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Wire:
-    """The IAM actions of every request that was sent, in order."""
+    """The IAM actions of every request that reached the AWS look-alike, in order, whichever client sent it."""
 
     actions: list[str] = field(default_factory=list)
 
-    def seen(self, request: Any) -> None:
-        url = urlsplit(request.url)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        target = headers.get("x-amz-target", b"")
+    def seen(self, request: Request) -> None:
+        target = request.headers.get("X-Amz-Target", "")
+        body = request.get_data(as_text=True) if request.method == "POST" else ""
         if target:
-            text = target.decode() if isinstance(target, bytes) else target
-            self.actions.append(f"cloudtrail:{text.rpartition('.')[2]}")
+            service, _, operation = target.rpartition(".")
+            self.actions.append(f"{'sqs' if 'SQS' in service else 'cloudtrail'}:{operation}")
         elif request.method == "POST":
-            body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)
-            self.actions.append(f"sts:{parse_qs(body)['Action'][0]}")
-        elif url.path.strip("/").count("/") == 0:
-            listing = request.method == "HEAD" or (request.method == "GET" and "list-type=2" in url.query)
+            service = "sns" if "/sns/" in request.headers.get("Authorization", "") else "sts"
+            self.actions.append(f"{service}:{parse_qs(body)['Action'][0]}")
+        elif request.path.strip("/").count("/") == 0:
+            listing = request.method == "HEAD" or (request.method == "GET" and "list-type" in request.args)
             self.actions.append(action_of("ListObjectsV2") if listing else f"s3:? {request.method} {request.url}")
         else:
-            subresource = {name for name in parse_qs(url.query, keep_blank_values=True) if name != "x-id"}
-            reading = request.method == "GET" and not subresource
+            subresource = set(request.args) - {"x-id"}
+            reading = request.method in ("GET", "HEAD") and not subresource
             self.actions.append("s3:GetObject" if reading else f"s3:? {request.method} {request.url}")
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    """Watches what botocore sends, below everything of ours."""
+    """Watches what arrives at the AWS look-alike, on the other side of everything of ours."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
     wire = Wire()
-    original = botocore.httpsession.URLLib3Session.send
+    original = DomainDispatcherApplication.__call__
 
-    def send(self: Any, request: Any) -> Any:
-        wire.seen(request)
-        return original(self, request)
+    def call(self: Any, environ: Any, start_response: Any) -> Any:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length and environ["REQUEST_METHOD"] == "POST":
+            body = environ["wsgi.input"].read(length)
+            environ["wsgi.input"] = io.BytesIO(body)
+            wire.seen(Request({**environ, "wsgi.input": io.BytesIO(body)}))
+        else:
+            wire.seen(Request(environ))
+        return original(self, environ, start_response)
 
-    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", send)
+    monkeypatch.setattr(DomainDispatcherApplication, "__call__", call)
     return wire
 
 

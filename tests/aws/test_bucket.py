@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from kyra_etl.aws import quick
 from kyra_etl.aws.bucket import open_bucket
 from kyra_etl.errors import AccessError, CollectError, ObjectError, ObjectGone, TransientError
 from kyra_etl.model import Integration
@@ -172,3 +174,77 @@ def test_no_network_is_passing_trouble_for_listing_and_reading(monkeypatch: pyte
     for use in (lambda: list(bucket.files("")), lambda: bucket.read("x"), bucket.now):
         with pytest.raises(TransientError, match="cannot be reached"):
             use()
+
+
+def test_quick_and_patient_client_see_the_same(customer: Customer, integration: Integration) -> None:
+    customer.put(*(key_of(number) for number in range(12)), f"{FOLDER}/2026/03/04/", "AWSLogs/x/y.json")
+    quick, patient = open_bucket(integration), open_bucket(integration)
+    patient._failures = 1_000
+    for prefix in ("", "AWSLogs/", f"{FOLDER}/", f"{FOLDER}/2026/03/04/", "AWSLogs/none/", "AWSLogs"):
+        # A marker inside the prefix comes without its slash; being empty, it is a marker all the same.
+        unslashed = [replace(file, key=file.key.rstrip("/")) for file in patient.files(prefix)]
+        assert [replace(file, key=file.key.rstrip("/")) for file in quick.files(prefix)] == unslashed
+        assert list(quick.folders(prefix)) == list(patient.folders(prefix))
+    after = key_of(5)
+    assert [file.key for file in quick.files(f"{FOLDER}/", after)] == [key_of(number) for number in range(6, 12)]
+    assert list(quick.files(f"{FOLDER}/", after)) == list(patient.files(f"{FOLDER}/", after))
+
+
+@pytest.mark.parametrize("odd", ["AWSLogs/a//b.json", "AWSLogs/a/../b.json", "AWSLogs/a/\x01b.json", "AWSLogs/a/b/"])
+def test_keys_that_are_no_paths_are_listed_and_read_all_the_same(
+    customer: Customer, integration: Integration, odd: str
+) -> None:
+    customer.put(odd, "AWSLogs/a/z.json")
+    bucket = open_bucket(integration)
+    assert {file.key for file in bucket.files("AWSLogs/")} >= {odd.rstrip("/"), "AWSLogs/a/z.json"}
+    assert bucket.read(odd) == log_file()
+
+
+def test_a_client_that_never_works_is_given_up_and_nothing_is_lost(
+    customer: Customer, integration: Integration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def broken(*_: object) -> bytes:
+        tries.append(1)
+        raise OSError("a proxy that only boto3 can pass")
+
+    monkeypatch.setattr("kyra_etl.aws.quick.read", broken)
+    customer.put(key_of(1))
+    bucket = open_bucket(integration)
+    assert [bucket.read(key_of(1)) for _ in range(25)] == [log_file()] * 25
+    assert len(tries) == 20
+
+
+def test_the_environment_s_own_settings_do_not_lead_the_quick_client_astray(
+    customer: Customer, integration: Integration, wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer.put(key_of(1))
+    bucket = open_bucket(integration)
+    bucket.session.client("s3", bucket.region)
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+        "AWS_REGION": "ap-east-1",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/nobody",
+    }.items():
+        monkeypatch.setenv(name, value)
+    wire.actions.clear()
+    assert bucket.read(key_of(1)) == log_file()
+    assert wire.actions == ["s3:GetObject"]
+    assert bucket._failures == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "bucket", "address"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", "logs", ("https://logs.s3.eu-west-1.amazonaws.com", True)),
+        ("https://s3.cn-north-1.amazonaws.com.cn", "logs", ("https://logs.s3.cn-north-1.amazonaws.com.cn", True)),
+        ("https://s3.eu-west-1.amazonaws.com", "my.logs", ("https://s3.eu-west-1.amazonaws.com", False)),
+        ("http://127.0.0.1:9000", "logs", ("http://127.0.0.1:9000", False)),
+        ("https://s3.amazonaws.com.example.net", "logs", ("https://s3.amazonaws.com.example.net", False)),
+    ],
+)
+def test_requests_go_where_boto3_would_send_them(endpoint: str, bucket: str, address: tuple[str, bool]) -> None:
+    assert quick._address(endpoint, bucket) == address

@@ -58,7 +58,7 @@ def postgres() -> Iterator[Server]:
     if os.geteuid() == 0:  # the server refuses to run as root
         owner = pwd.getpwnam("postgres")
         os.chown(home, owner.pw_uid, owner.pw_gid)
-        become = ["runuser", "-u", "postgres", "--"]
+        become = [shutil.which("runuser") or "/usr/sbin/runuser", "-u", "postgres", "--"]
     data = home / "data"
     initdb = [*become, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=home)

@@ -153,6 +153,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     limits = Limits(**{name: values.pop(name) for name in _LIMITS})
     values["lake"] = values["lake"] or str(home / "lake")
     values["state_url"] = values["state_url"] or str(home / "state.db")
+    # Arrow reads AWS's variables too, but then asks for bucket.host, which S3 look-alikes seldom answer.
+    theirs = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    values["lake_endpoint_url"] = values["lake_endpoint_url"] or theirs
     return Config(home=home, limits=limits, detections=_detections(table.get("detections", {}), home), **values)
 
 

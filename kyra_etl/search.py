@@ -54,7 +54,7 @@ _TOKEN = re.compile(
         (?P<open>\() | (?P<close>\))
       | (?P<not>-(?=[^\s]) | NOT(?=[\s("]|$))
       | (?P<or>OR(?=[\s("]|$)) | (?P<and>AND(?=[\s("]|$))
-      | (?P<field>[A-Za-z_][\w.]*):(?!//)(?P<value>"(?:[^"\\]|\\.)*" | [^\s()]*)
+      | (?P<field>[A-Za-z_]\w*(?:\.[\w$@-]*)*):(?!//)(?P<value>"(?:[^"\\]|\\.)*" | [^\s()]*)
       | (?P<text>"(?:[^"\\]|\\.)*" | [^\s()]+)
     )""",
     re.VERBOSE,
@@ -192,11 +192,11 @@ class _Parser:
         if key in ("to", "until"):
             end = moment(value, now=self.now, end=True)
             return f"(event_time < {self.param(end)} AND date <= {self.param(end.date())})"
-        part, _, path = name.partition(".")
+        part, dot, path = name.partition(".")
         columns = _FIELDS.get(part.lower())
         if columns is None:
             raise _unknown(name)
-        if path:
+        if dot:
             return self._below(name, columns[0], path, value, quoted)
         parts = [self._column(column, value, quoted) for column in columns]
         return parts[0] if len(parts) == 1 else f"({' OR '.join(f'coalesce({part}, false)' for part in parts)})"

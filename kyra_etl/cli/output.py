@@ -93,16 +93,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, keep: Collec
     right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(columns))]
     lines = [heads, *cells]
     return "\n".join(
-        "  ".join(_padded(text, width, r) for text, width, r in zip(line, widths, right, strict=True)).rstrip()
+        "  ".join(_padded(text, width, right=r) for text, width, r in zip(line, widths, right, strict=True)).rstrip()
         for line in lines
     )
 
 
 def facts(pairs: Sequence[tuple[str, Any]]) -> str:
     """Names and values, a line each; empty values are left out."""
-    shown = [(name, cell(value)) for name, value in pairs if value not in (None, "", [], ())]
-    wide = max((len(name) for name, _ in shown), default=0)
-    return "\n".join(f"{name:<{wide}}  {_cut(text, WIDTH - wide - 2)}" for name, text in shown)
+    shown = [(_cut(name, WIDTH // 2), text) for name, value in pairs if (text := cell(value).strip())]
+    wide = max((_wide(name) for name, _ in shown), default=0)
+    return "\n".join(
+        f"{_padded(name, wide, right=False)}  {_cut(text, WIDTH - wide - 2)}".rstrip() for name, text in shown
+    )
 
 
 def short_name(arn: str | None) -> str | None:
@@ -148,7 +150,7 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
 
 
-def _padded(text: str, width: int, right: bool) -> str:
+def _padded(text: str, width: int, *, right: bool) -> str:
     text = _cut(text, width)
     space = " " * (width - _wide(text))
     return space + text if right else text + space

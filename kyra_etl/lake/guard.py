@@ -34,8 +34,8 @@ def complaint(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
         return f"these are {len(statements)} statements" if statements else "there is no statement"
     if statements[0].type != duckdb.StatementType.SELECT:
         return f"{statements[0].type.name} is not a query"
-    row = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchone()
-    tree = json.loads(row[0]) if row else {}
+    ((text,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+    tree = json.loads(text)
     if tree.get("error", True):
         return str(tree.get("error_message") or "it cannot be examined")
     for node in _nodes(tree):
@@ -54,7 +54,7 @@ def _is_macro(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     query = (
         "SELECT 1 FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal AND function_name = $n"
     )
-    return connection.execute(query, {"n": name}).fetchone() is not None
+    return bool(connection.execute(query, {"n": name}).fetchall())
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -80,19 +80,20 @@ class Analyst:
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None) -> Answer:
         """The rows of one SELECT. Raises QueryError for one that cannot be run, LakeError for trouble below it."""
-        return self._run(sql, params, lambda result: _answer(result, limit))
+        return self._run(sql, lambda connection: _answer(connection.execute(sql, params and dict(params)), limit))
 
     def arrow(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """As `query`, whole, as an Arrow table."""
-        return self._run(sql, params, lambda result: result.to_arrow_table())
+        relation = {"params": dict(params)} if params else {}
+        return self._run(sql, lambda connection: connection.sql(sql, **relation).to_arrow_table())
 
-    def _run(self, sql: str, params: Mapping[str, Any] | None, take: Callable[[Any], T]) -> T:
+    def _run(self, sql: str, ask: Callable[[Any], T]) -> T:
         try:
             try:
-                return self._once(sql, params, take)
+                return self._once(sql, ask)
             except duckdb.IOException:
                 # A staged file was published, or a compaction replaced it, since the list was read: read it once more.
-                return self._once(sql, params, take)
+                return self._once(sql, ask)
         except duckdb.InterruptException:
             raise LakeError(
                 f"The query was stopped after {self._seconds:g} seconds.",
@@ -101,7 +102,7 @@ class Analyst:
         except duckdb.Error as error:
             raise _explained(error) from error
 
-    def _once(self, sql: str, params: Mapping[str, Any] | None, take: Callable[[Any], T]) -> T:
+    def _once(self, sql: str, ask: Callable[[Any], T]) -> T:
         connection = self._connect(sql)
         timer = threading.Timer(self._seconds, connection.interrupt)
         timer.daemon = True
@@ -109,7 +110,7 @@ class Analyst:
         try:
             if complaint := guard.complaint(connection, sql):
                 raise QueryError(f"Only reading is possible here: {complaint}.", _remedy())
-            return take(connection.execute(sql, dict(params) if params else None))
+            return ask(connection)
         finally:
             timer.cancel()
             connection.close()

@@ -1,0 +1,227 @@
+"""What an analyst can do with SQL, and what nobody can."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from kyra_etl import config, wiring
+from kyra_etl.errors import KyraError
+from kyra_etl.lake.query import NAMES, Analyst
+from tests.cli.conftest import ACCOUNT, Kyra, put, record
+
+
+@pytest.fixture
+def loaded(kyra: Kyra, bucket: Path) -> Kyra:
+    assert kyra("load", bucket).code == 0
+    return kyra
+
+
+def test_empty_lake_answers_every_view_with_zero_rows(kyra: Kyra) -> None:
+    for name in NAMES:
+        assert kyra("sql", f"SELECT * FROM {name}", "--json").json == []
+    assert kyra("sql", "SELECT count(*) AS n FROM events", "--json").json == [{"n": 0}]
+
+
+def test_account_keeps_its_zero_and_times_are_utc(loaded: Kyra) -> None:
+    rows = loaded("sql", "SELECT account, date, event_time FROM events LIMIT 1", "--json").json
+
+    assert rows == [{"account": ACCOUNT, "date": "2026-01-10", "event_time": "2026-01-10T10:00:00Z"}]
+
+
+def test_records_of_our_own_are_as_of_the_query(loaded: Kyra) -> None:
+    (alert,) = loaded("alerts", "list", "--json").json
+    query = "SELECT a.status, e.event_id FROM alerts a JOIN alert_events e USING (alert_id)"
+    assert loaded("sql", query, "--json").json == [{"status": "open", "event_id": "e2"}]
+
+    loaded("alerts", "ack", alert["alert_id"])
+    assert loaded("sql", "SELECT status FROM alerts", "--json").json == [{"status": "acknowledged"}]
+    assert loaded("sql", "SELECT state, events FROM log_files ORDER BY key", "--json").json == [
+        {"state": "loaded", "events": 2},
+        {"state": "loaded", "events": 1},
+    ]
+    assert loaded("sql", "SELECT verb, records, duplicates FROM sync_runs", "--json").json == [
+        {"verb": "load", "records": 4, "duplicates": 1}
+    ]
+
+
+def test_only_committed_files_are_read(loaded: Kyra, kyra_home: Path) -> None:
+    (committed,) = kyra_home.glob("lake/events/account=*/date=*/*.parquet")
+    (committed.parent / "stray.parquet").write_bytes(committed.read_bytes())
+
+    assert loaded("sql", "SELECT count(*) AS n FROM events", "--json").json == [{"n": 3}]
+
+
+def test_file_that_is_published_meanwhile_is_read_where_it_is_then(loaded: Kyra, kyra_home: Path) -> None:
+    (committed,) = map(str, kyra_home.glob("lake/events/account=*/date=*/*.parquet"))
+    lists = iter([[committed.replace("lake", "elsewhere")], [committed]])
+    analyst = Analyst(lambda kind: next(lists), {}, seconds=10)
+
+    assert analyst.query("SELECT count(*) FROM events").rows == [(3,)]
+
+
+def test_built_in_detections_run_unchanged(loaded: Kyra) -> None:
+    for detection in loaded("detections", "list", "--json").json:
+        sql = loaded("detections", "show", detection["id"], "--json").json["sql"]
+        assert loaded("sql", sql, "--json").code == 0, detection["id"]
+
+
+def test_every_value_becomes_json(kyra: Kyra) -> None:
+    query = """
+    SELECT 1 AS a, 2 AS a, 12345678901234567890::HUGEINT AS big, 1.50::DECIMAL(4, 2) AS cents, 'nan'::DOUBLE AS nan,
+      'x'::BLOB AS bytes, {'k': [DATE '2026-01-01']} AS struct, MAP {'m': 1} AS map, INTERVAL 1 DAY AS day,
+      TIMESTAMPTZ '2026-01-01 00:00:00+01' AS zoned, '00000000-0000-0000-0000-000000000001'::UUID AS uuid,
+      NULL AS none"""
+    (row,) = kyra("sql", query, "--json").json
+
+    assert row == {
+        "a": 1,
+        "a_1": 2,
+        "big": 12345678901234567890,
+        "cents": "1.50",
+        "nan": None,
+        "bytes": "x",
+        "struct": {"k": ["2026-01-01"]},
+        "map": {"m": 1},
+        "day": "1 day, 0:00:00",
+        "zoned": "2025-12-31T23:00:00Z",
+        "uuid": "00000000-0000-0000-0000-000000000001",
+        "none": None,
+    }
+
+
+def test_limit_cuts_tables_and_says_so(kyra: Kyra) -> None:
+    ran = kyra("sql", "FROM range(150)")
+    assert ran.out.count("\n") == 101
+    assert "there are more" in ran.err
+    assert len(kyra("sql", "FROM range(150)", "--json").json) == 150
+    assert kyra("sql", "FROM range(150)", "--limit", 0).out.count("\n") == 151
+    assert len(kyra("sql", "FROM range(150)", "--limit", 7, "--json").json) == 7
+
+
+ESCAPES = """
+SELECT * FROM '/etc/passwd'
+SELECT * FROM read_text('/etc/passwd')
+SELECT * FROM read_csv('{home}/state.db', auto_detect = false)
+SELECT * FROM read_blob('{home}/state.db')
+SELECT * FROM '{home}/lake/_kyra.json'
+SELECT * FROM '{home}/lake/events/**/*.parquet'
+SELECT * FROM '{file}/../../../../../../state.db'
+SELECT * FROM glob('{home}/**')
+SELECT * FROM sniff_csv('/etc/passwd')
+SELECT * FROM parquet_metadata('{file}')
+SELECT * FROM 'https://example.com/x.parquet'
+SELECT * FROM 's3://bucket/x.parquet'
+SELECT getenv('HOME')
+COPY (SELECT 1) TO '{home}/escaped.csv'
+COPY (SELECT 1) TO '{file}'
+WITH x AS (COPY (SELECT 1 AS a) TO '{home}/escaped.csv' (USE_TMP_FILE false)) SELECT 1
+WITH x AS (COPY (SELECT 1 AS a) TO '{file}' (FORMAT parquet, USE_TMP_FILE false)) SELECT 1
+SELECT * FROM json_execute_serialized_sql(json_serialize_sql('WITH x AS (COPY (SELECT 1) TO ''{file}'' (FORMAT parquet, USE_TMP_FILE false)) SELECT 1'))
+SELECT * FROM query('WITH x AS (COPY (SELECT 1) TO ''{file}'' (FORMAT parquet, USE_TMP_FILE false)) SELECT 1')
+EXPLAIN ANALYZE COPY (SELECT 1) TO '{home}/escaped.csv'
+EXPORT DATABASE '{home}/escaped'
+ATTACH '{home}/escaped.db' AS x
+ATTACH '{home}/state.db' AS x (TYPE sqlite)
+INSTALL httpfs
+LOAD httpfs
+SET enable_external_access = true
+SET lock_configuration = false
+RESET allowed_paths
+PRAGMA database_list
+CALL enable_logging(storage = 'file', storage_path = '{home}/escaped')
+SELECT * FROM enable_logging(storage := 'file', storage_path := '{home}/escaped')
+SELECT * FROM enable_profiling(save_location := '{home}/escaped')
+SELECT * FROM duckdb_secrets()
+SELECT * FROM summary(events)
+CREATE TABLE x AS SELECT 1
+DROP VIEW events
+INSERT INTO alerts SELECT * FROM alerts
+DELETE FROM trails
+WITH x AS (DELETE FROM trails RETURNING *) SELECT * FROM x
+UPDATE accounts SET account = ''
+PREPARE x AS SELECT 1
+BEGIN
+SELECT 1; SELECT 2
+SELECT 1; DROP VIEW events
+;
+-- nothing
+""".strip().splitlines()  # noqa: E501
+
+
+def test_nothing_but_the_committed_lake_can_be_reached(loaded: Kyra, kyra_home: Path) -> None:
+    (file,) = kyra_home.glob("lake/events/account=*/date=*/*.parquet")
+    before = {path: path.read_bytes() for path in kyra_home.glob("lake/**/*.parquet")}
+    for escape in ESCAPES:
+        # Views that are mentioned are the ones that can be reached, so every one is.
+        query = escape.format(home=kyra_home, file=file) + "\n-- events trails accounts alerts"
+        ran = loaded("sql", query)
+
+        assert ran.code == 2, escape
+        assert ran.error, escape
+        assert {path: path.read_bytes() for path in kyra_home.glob("lake/**/*.parquet")} == before, escape
+        assert not list(kyra_home.glob("escaped*")), escape
+
+
+def test_variables_of_this_program_are_no_tables(loaded: Kyra) -> None:
+    for name in ("rows", "files", "self", "connection", "allowed"):
+        assert loaded("sql", f"SELECT * FROM {name}").code == 2
+
+
+def test_query_that_takes_too_long_is_stopped(kyra: Kyra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KYRA_QUERY_SECONDS", "1")
+    begun = time.monotonic()
+    ran = kyra("sql", "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range + b.range < 0")
+
+    assert ran.code == 1
+    assert "stopped after 1 seconds" in ran.error
+    assert time.monotonic() - begun < 10
+
+
+def test_answers_come_as_arrow_too(loaded: Kyra) -> None:
+    with wiring.open(config.load()) as parts:
+        table = wiring.analyst(parts).arrow("SELECT event_id FROM events WHERE event_id <> $id", {"id": "e1"})
+
+    assert sorted(table["event_id"].to_pylist()) == ["e2", "e3"]
+
+
+def test_parameter_that_is_missing_is_a_query_error(loaded: Kyra) -> None:
+    with wiring.open(config.load()) as parts, pytest.raises(KyraError):
+        wiring.analyst(parts).query("SELECT $nobody")
+
+
+def test_query_from_standard_input(loaded: Kyra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.read", lambda: "SELECT 1 AS one", raising=False)
+
+    assert loaded("sql", "-", "--json").json == [{"one": 1}]
+
+
+def test_search_finds_what_the_customer_looks_for(kyra: Kyra, bucket: Path) -> None:
+    kyra("integration", "add", "prod", "--bucket", bucket.as_uri())
+    kyra("sync", "prod")
+    query = "source_type:aws-cloudtrail event_name:CreateSecurityGroup"
+    found = kyra("search", query, "--json").json
+    assert [(event["event_id"], event["integration"]) for event in found] == [("e1", "prod")]
+
+    put(bucket, "three", record("e4", "CreateSecurityGroup", eventTime="2026-01-10T11:00:00Z"))
+    kyra("sync", "prod")
+    assert [event["event_id"] for event in kyra("search", query, "--json").json] == ["e4", "e1"]
+    assert kyra("search", "source_type:aws-cloudtrail", "-event_name:Create*", "--json").json[0]["event_id"] in (
+        "e2",
+        "e3",
+    )
+    assert kyra("search", "event_name:Nobody", "--json").json == []
+    table = kyra("search", query)
+    assert "CreateSecurityGroup" in table.out
+    assert table.err == "2 events.\n"
+    assert json.loads(kyra("search", query, "--limit", 1, "--json").out)[0]["event_id"] == "e4"
+
+
+def test_search_sees_both_limits(kyra: Kyra, bucket: Path) -> None:
+    kyra("load", bucket, "--no-detect")
+
+    assert "there are more: --limit 0" in kyra("search", "account:*", "--limit", 2).err
+    assert len(kyra("search", "account:*", "--limit", 0, "--json").json) == 3

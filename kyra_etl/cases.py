@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -90,71 +91,90 @@ def load_cases(dirs: Sequence[Path]) -> list[Case]:
 
 
 def run_cases(cases: Iterable[Case], corpus: Corpus) -> Iterator[Result]:
-    """Run cases one after the other, each on a lake's files of its own."""
-    with TemporaryDirectory(prefix="kyra-cases-") as folder:
-        lake, committed = open_lake(folder), _Committed()
-        with Engine(lake, committed, resources.views_dir()) as engine:
-            for number, case in enumerate(cases):
-                yield _run(case, corpus.get(case.detection), engine, lake, committed, f"case{number}")
+    """Run cases one after the other, each against nothing but its own history."""
+    with Bench() as bench:
+        for case in cases:
+            yield bench.run(case, corpus.get(case.detection))
 
 
-def deliver(case: Case, detection: Detection, batches: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[Alert, ...]:
-    """The alerts after the case's events came in these batches, each judged when it came (for order's sake)."""
-    with TemporaryDirectory(prefix="kyra-cases-") as folder:
-        lake, committed = open_lake(folder), _Committed()
-        with Engine(lake, committed, resources.views_dir()) as engine:
-            engine.know(case.trails, case.accounts)
-            committed.begin(lake, case)
-            found: dict[tuple[str, str, str], Finding] = {}
-            for number, batch in enumerate(batches):
-                engine.take(committed.add(lake, f"batch{number}", batch, case))
-                found |= by_anchor(engine.evaluate(tuned(detection, case.params)))
-    return tuple(alerts_of(detection, found.values()))
+class Bench:
+    """A lake in a temporary folder and an engine over it, for many cases. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="kyra-cases-")
+        self._lake = open_lake(self._folder.name)
+        self._committed = _Committed(self._lake)
+        self._engine = Engine(self._lake, self._committed, resources.views_dir())
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+        self._folder.cleanup()
+
+    def run(self, case: Case, detection: Detection) -> Result:
+        """Deliver a case's events together and compare the alerts with what is expected."""
+        try:
+            alerts = self.deliver(case, detection, [case.events])
+        except ConfigError as error:
+            return Result(case, (), (str(error),))
+        return Result(case, alerts, tuple(_failures(case.expect, alerts)))
+
+    def deliver(
+        self, case: Case, detection: Detection, batches: Sequence[Sequence[Mapping[str, Any]]]
+    ) -> tuple[Alert, ...]:
+        """The alerts after events came in these batches, each judged when it came."""
+        ready = _set_up(detection, case)
+        self._engine.know(case.trails, case.accounts)
+        self._committed.begin(case)
+        found: dict[tuple[str, str, str], Finding] = {}
+        for batch in batches:
+            self._engine.take(self._committed.add(batch, case))
+            found |= by_anchor(self._engine.evaluate(ready))
+        return tuple(alerts_of(detection, found.values()))
 
 
-def _run(case: Case, detection: Detection, engine: Engine, lake: Lake, committed: _Committed, prefix: str) -> Result:
-    try:
-        detection = tuned(detection, case.params)
-    except ConfigError as error:
-        return Result(case, (), (str(error),))
-    committed.begin(lake, case)
-    engine.know(case.trails, case.accounts)
-    engine.take(committed.add(lake, f"{prefix}events", case.events, case))
-    alerts = tuple(alerts_of(detection, engine.evaluate(detection)))
-    return Result(case, alerts, tuple(_failures(case.expect, alerts)))
+def _set_up(detection: Detection, case: Case) -> Detection:
+    """With the params' defaults, whatever the user has set, and what the case sets."""
+    defaults = {name: param.default for name, param in detection.params.items()}
+    return tuned(detection, defaults | dict(case.params))
 
 
 class _Committed:
     """A ledger in small: the data files of one case."""
 
-    def __init__(self) -> None:
-        self.files: list[DataFile] = []
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._files: list[DataFile] = []
         self._histories: dict[str, list[DataFile]] = {}
+        self._batches = itertools.count()
 
-    def begin(self, lake: Lake, case: Case) -> None:
+    def begin(self, case: Case) -> None:
         """Start a case: nothing is there but its history, which many cases have in common."""
-        self.files = []
+        self._files = []
         if case.history:
             name = f"history-{hashlib.sha256(json.dumps(case.history).encode()).hexdigest()[:12]}"
             if name not in self._histories:
-                self.add(lake, name, case.history, case)
-                self._histories[name] = self.files
-            self.files = list(self._histories[name])
+                self.add(case.history, case, name)
+                self._histories[name] = self._files
+            self._files = list(self._histories[name])
 
-    def add(self, lake: Lake, batch_id: str, records: Sequence[Mapping[str, Any]], case: Case) -> list[DataFile]:
+    def add(self, records: Sequence[Mapping[str, Any]], case: Case, batch_id: str = "") -> list[DataFile]:
         """Decode, deduplicate and write records as one batch; returns its files of events."""
+        batch_id = batch_id or f"batch-{next(self._batches)}"
         document = gzip.compress(json.dumps({"Records": list(records)}).encode(), 1)
         source = Source("cases", f"{batch_id}.json.gz", batch_id, case.now)
-        decoded = decode(document, source, now=case.now, max_bytes=_MAX_BYTES)
+        decoded, events = decode(document, source, now=case.now, max_bytes=_MAX_BYTES)
         if decoded.malformed:
             raise DetectionError(f"{case.path}: {case.name}: {decoded.malformed[0].reason}.", "Mend the case's record.")
         known: dict[tuple[str, date], list[DataFile]] = {}
-        for file in self.files:
+        for file in self._files:
             if file.kind == "events" and file.account is not None and file.date is not None:
                 known.setdefault((file.account, file.date), []).append(file)
-        rows = lake.new_rows(decoded.events, known).rows.select(EVENTS.names)
-        files = lake.stage(batch_id, 1, rows, ())
-        self.files.extend(files)
+        rows = self._lake.new_rows(events, known).rows.select(EVENTS.names)
+        files = self._lake.stage(batch_id, 1, rows, ())
+        self._files.extend(files)
         return [file for file in files if file.kind == "events"]
 
     def data_files(
@@ -162,7 +182,7 @@ class _Committed:
     ) -> Sequence[DataFile]:
         return [
             file
-            for file in self.files
+            for file in self._files
             if file.kind == kind
             and (accounts is None or file.account in accounts)
             and (first is None or file.date is None or file.date >= first)

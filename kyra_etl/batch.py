@@ -7,36 +7,24 @@ the next run publishes. Whoever lost the batch to another attempt finds the comm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kyra_etl.cloudtrail.decode import NOTHING, Decoded, Source, decode
+from kyra_etl.cloudtrail.decode import FILE, DecodedFile
 from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import CommitRefused, ObjectError, ObjectGone, VersionMismatch
+from kyra_etl.fetch import read_batch
 from kyra_etl.lake import Lake, Partition, partitions_of
-from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, LedgerEntry, Limits, LogFileState
+from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.state import State
 
-_FILE = "_file"
-"""Column that says which log file of the batch a row came from; never written."""
-
 ATTEMPTS_TO_COMMIT = 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A log file of the batch after fetching, and what it decoded to: nothing where there was a problem."""
-
-    entry: LedgerEntry
-    decoded: Decoded
-    problem: ObjectError | None = None
 
 
 def load_batch(
@@ -49,6 +37,7 @@ def load_batch(
     limits: Limits,
     clock: Clock,
     progress: Progress,
+    pool: Executor | None = None,
     integration_account: str | None = None,
 ) -> bool:
     """Load a planned batch and commit it; False when another attempt owns it by now (nothing is left behind).
@@ -56,20 +45,26 @@ def load_batch(
     A file that cannot be had or read is set aside and the others load. Raises CollectError when no file could be had,
     LakeError or StateError; the batch is then not committed, and its files are as new to a later run.
     """
-    reads = _read_all(batch, bucket, state, limits, clock, progress, integration_account)
-    events, expired = _without_expired(_together(reads), limits, clock)
-    malformed = [
-        {
-            "integration": batch.integration,
-            "source_key": read.entry.file.key,
-            "position": record.position,
-            "reason": record.reason,
-            "record": record.record,
-            "batch_id": batch.batch_id,
-        }
-        for read in reads
-        for record in read.decoded.malformed
-    ]
+    beat = clock()
+
+    def each(files: int) -> None:
+        nonlocal beat
+        progress.advance(files)
+        if clock() - beat > timedelta(seconds=limits.lease_seconds / 4):
+            state.ledger.heartbeat(batch, limits.lease_seconds)
+            beat = clock()
+
+    decoded = read_batch(
+        batch,
+        bucket=bucket,
+        limits=limits,
+        now=beat,
+        pool=pool,
+        integration_account=integration_account,
+        each=each,
+    )
+    events, expired = _without_expired(decoded.events, limits, clock)
+    malformed = _malformed(batch, decoded.files)
     for _ in range(ATTEMPTS_TO_COMMIT):
         if not state.ledger.heartbeat(batch, limits.lease_seconds):
             lake.discard(batch.batch_id, batch.attempt)
@@ -81,7 +76,7 @@ def load_batch(
         names = set(pc.unique(distinct.rows["event_name"]).to_pylist())
         commit = Commit(
             batch=batch,
-            outcomes=_outcomes(reads, distinct.rows, distinct.conflicts, expired),
+            outcomes=_outcomes(decoded.files, distinct.rows, distinct.conflicts, expired),
             data_files=files,
             versions=versions,
             detections=corpus.for_events(names) if corpus is not None and distinct.rows.num_rows else (),
@@ -120,52 +115,20 @@ def tidy(*, lake: Lake, state: State) -> None:
     lake.sweep(name for name in staged if name not in live)
 
 
-def _read_all(
-    batch: Batch,
-    bucket: LogBucket,
-    state: State,
-    limits: Limits,
-    clock: Clock,
-    progress: Progress,
-    integration_account: str | None,
-) -> list[_Read]:
-    now = beat = clock()
-
-    def read(entry: LedgerEntry) -> _Read:
-        file = entry.file
-        source = Source(
-            integration=batch.integration,
-            source_key=file.key,
-            batch_id=batch.batch_id,
-            delivered_at=file.last_modified,
-            key_account=file.account,
-            integration_account=integration_account,
-        )
-        try:
-            return _Read(entry, decode(bucket.read(file.key), source, now=now, max_bytes=limits.max_object_bytes))
-        except ObjectError as problem:
-            return _Read(entry, NOTHING, problem)
-
-    reads = []
-    with ThreadPoolExecutor(limits.fetch_threads, thread_name_prefix="fetch") as pool:
-        for result in pool.map(read, batch.entries):
-            reads.append(result)
-            progress.advance()
-            if clock() - beat > timedelta(seconds=limits.lease_seconds / 4):
-                state.ledger.heartbeat(batch, limits.lease_seconds)
-                beat = clock()
-    return reads
-
-
-def _together(reads: Sequence[_Read]) -> pa.Table:
-    schema = EVENTS.append(pa.field(_FILE, pa.int64()))
-    tables = [
-        read.decoded.events.append_column(
-            schema.field(_FILE), pa.repeat(pa.scalar(read.entry.id, pa.int64()), read.decoded.events.num_rows)
-        )
-        for read in reads
+def _malformed(batch: Batch, files: Sequence[DecodedFile]) -> list[dict[str, Any]]:
+    keys = {entry.id: entry.file.key for entry in batch.entries}
+    return [
+        {
+            "integration": batch.integration,
+            "source_key": keys[file.number],
+            "position": record.position,
+            "reason": record.reason,
+            "record": record.record,
+            "batch_id": batch.batch_id,
+        }
+        for file in files
+        for record in file.malformed
     ]
-    return pa.concat_tables([schema.empty_table(), *tables])
 
 
 def _without_expired(events: pa.Table, limits: Limits, clock: Clock) -> tuple[pa.Table, dict[int, int]]:
@@ -178,7 +141,7 @@ def _without_expired(events: pa.Table, limits: Limits, clock: Clock) -> tuple[pa
 
 
 def _per_file(rows: pa.Table) -> dict[int, int]:
-    return {pair["values"]: pair["counts"] for pair in pc.value_counts(rows[_FILE]).to_pylist()}
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(rows[FILE]).to_pylist()}
 
 
 def _committed(state: State, partitions: Sequence[Partition]) -> dict[Partition, list[DataFile]]:
@@ -195,40 +158,35 @@ def _committed(state: State, partitions: Sequence[Partition]) -> dict[Partition,
 
 
 def _outcomes(
-    reads: Sequence[_Read], kept: pa.Table, conflicts: pa.BooleanArray, expired: dict[int, int]
+    files: Sequence[DecodedFile], kept: pa.Table, conflicts: pa.BooleanArray, expired: dict[int, int]
 ) -> tuple[FileOutcome, ...]:
     kept_by_file = _per_file(kept)
     conflicts_by_file = _per_file(kept.filter(conflicts))
-    return tuple(
-        _set_aside(read.entry, read.problem)
-        if read.problem is not None
-        else _loaded(read.entry, read.decoded, kept_by_file, conflicts_by_file, expired)
-        for read in reads
-    )
+    outcomes = []
+    for file in files:
+        if file.problem is not None:
+            outcomes.append(_set_aside(file.number, file.problem))
+            continue
+        events, late = kept_by_file.get(file.number, 0), expired.get(file.number, 0)
+        outcomes.append(
+            FileOutcome(
+                id=file.number,
+                state="loaded",
+                records=file.records,
+                events=events,
+                duplicates=file.events - events - late,
+                conflicts=conflicts_by_file.get(file.number, 0),
+                malformed=len(file.malformed),
+                expired=late,
+                uncompressed=file.uncompressed,
+                sha256=file.sha256,
+                first_event_at=file.first_event_at,
+                last_event_at=file.last_event_at,
+            )
+        )
+    return tuple(outcomes)
 
 
-def _loaded(
-    entry: LedgerEntry, decoded: Decoded, kept: dict[int, int], conflicts: dict[int, int], expired: dict[int, int]
-) -> FileOutcome:
-    number = entry.id
-    events, late = kept.get(number, 0), expired.get(number, 0)
-    times: dict[str, Any] = pc.min_max(decoded.events["event_time"]).as_py()
-    return FileOutcome(
-        id=number,
-        state="loaded",
-        records=decoded.records,
-        events=events,
-        duplicates=decoded.events.num_rows - events - late,
-        conflicts=conflicts.get(number, 0),
-        malformed=len(decoded.malformed),
-        expired=late,
-        uncompressed=decoded.uncompressed,
-        sha256=decoded.sha256,
-        first_event_at=times["min"],
-        last_event_at=times["max"],
-    )
-
-
-def _set_aside(entry: LedgerEntry, problem: ObjectError) -> FileOutcome:
+def _set_aside(number: int, problem: ObjectError) -> FileOutcome:
     state: LogFileState = "gone" if isinstance(problem, ObjectGone) else "quarantined"
-    return FileOutcome(entry.id, state, reason=problem.reason, detail=str(problem), permanent=problem.permanent)
+    return FileOutcome(number, state, reason=problem.reason, detail=str(problem), permanent=problem.permanent)

@@ -215,7 +215,7 @@ class _Check:
         self._needs("bucket", "list", "layout", "read")
         newest = self._newest()
         source = Source(integration=self.integration.name, source_key=newest.key, batch_id="check")
-        decoded = decode(self.content or b"", source, now=self.now, max_bytes=self.max_bytes)
+        decoded, _ = decode(self.content or b"", source, now=self.now, max_bytes=self.max_bytes)
         detail = f"{decoded.records:,} records."
         if not decoded.malformed:
             return detail

@@ -36,6 +36,16 @@ class KyraError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Decoding processes send errors back; by default an exception is made again from its message alone.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[KyraError], arguments: tuple[object, ...], state: dict[str, object]) -> KyraError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
+
 
 class UsageError(KyraError):
     """The command, a setting or an argument is wrong."""

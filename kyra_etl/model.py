@@ -302,12 +302,14 @@ class RunReport:
 class Limits:
     """Bounds of one run; see kyra_etl/config.py for the settings behind them."""
 
-    batch_bytes: int = 64 * 2**20
+    batch_bytes: int = 16 * 2**20
     """Compressed bytes of log files in a batch."""
     batch_files: int = 2_000
     max_object_bytes: int = 2 * 2**30
     """Uncompressed size beyond which a log file is quarantined (gzip bombs)."""
     fetch_threads: int = 8
+    decode_processes: int = 0
+    """Processes that decode a large load; 0 means one a core, 1 none besides this one."""
     lookback_days: int = 1
     """Date folders before today that every sync lists."""
     lease_seconds: int = 240

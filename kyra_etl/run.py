@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from kyra_etl.batch import load_batch
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import KyraError, StateError
+from kyra_etl.fetch import decoders
 from kyra_etl.lake import Lake
 from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
 from kyra_etl.owner import is_gone, owner_of, run_of
@@ -98,25 +100,27 @@ def load_found(run: Run, kit: Kit) -> int:
     )
     waiting = ledger.workable(run.run_id)
     kit.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
-    for batch in overdue:
-        committed += _load(batch, run, kit)
-    for entries in in_batches(waiting, limits):
-        planned = ledger.plan(
-            run.run_id,
-            run.integration,
-            run.bucket_name,
-            entries,
-            owner=owner_of(run.run_id),
-            lease_seconds=limits.lease_seconds,
-            historical=run.historical,
-            now=kit.clock(),
-        )
-        if planned is not None:
-            committed += _load(planned, run, kit)
+    size = sum(entry.file.size for entry in (*waiting, *(entry for batch in overdue for entry in batch.entries)))
+    with decoders(limits, size) as pool:
+        for batch in overdue:
+            committed += _load(batch, run, kit, pool)
+        for entries in in_batches(waiting, limits):
+            planned = ledger.plan(
+                run.run_id,
+                run.integration,
+                run.bucket_name,
+                entries,
+                owner=owner_of(run.run_id),
+                lease_seconds=limits.lease_seconds,
+                historical=run.historical,
+                now=kit.clock(),
+            )
+            if planned is not None:
+                committed += _load(planned, run, kit, pool)
     return committed
 
 
-def _load(batch: Batch, run: Run, kit: Kit) -> bool:
+def _load(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> bool:
     if run.lease is not None:
         run.lease.renew(kit.limits.lease_seconds)
     try:
@@ -129,6 +133,7 @@ def _load(batch: Batch, run: Run, kit: Kit) -> bool:
             limits=kit.limits,
             clock=kit.clock,
             progress=kit.progress,
+            pool=pool,
             integration_account=run.account,
         )
     except BaseException as error:

@@ -80,6 +80,22 @@ def test_a_folder_is_loaded_once_and_known_the_second_time(loading: Loader, tmp_
     assert events(lake_dir) == list("12345")
 
 
+def test_decoding_in_processes_makes_the_same_lake(
+    loading: Loader, tmp_path: Path, lake_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kyra_etl.fetch.WORTH_PROCESSES", 0)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for n in range(40):
+        (folder / f"{n}.json.gz").write_bytes(gzip.compress(document(record(f"{n:02}"), record("shared"))))
+    (folder / "cut.json.gz").write_bytes(gzip.compress(GOOD)[:-5])
+
+    report = loading(folder, decode_processes=2)
+
+    assert (report.loaded, report.quarantined, report.events, report.duplicates) == (40, 1, 41, 39)
+    assert events(lake_dir) == sorted([f"{n:02}" for n in range(40)] + ["shared"])
+
+
 def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(document(record("1")))

@@ -7,6 +7,7 @@ parts as slices of the document, small chunks so that Python's objects stay in t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -27,7 +28,8 @@ from kyra_etl.cloudtrail.records import (
     read,
     with_extra,
 )
-from kyra_etl.cloudtrail.schema import EVENT_COLUMNS, EVENTS, SOURCE_TYPE
+from kyra_etl.cloudtrail.schema import EVENTS, SOURCE_TYPE
+from kyra_etl.errors import DecodeError, ObjectError
 from kyra_etl.model import UNKNOWN_ACCOUNT
 
 CHUNK = 2_000
@@ -59,62 +61,105 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedFile:
+    """What one log file held: `records == events + len(malformed)`, or the `problem` why nothing could be read.
+
+    `sha256` is of the uncompressed bytes, `uncompressed` their number.
+    """
+
+    number: int
+    records: int = 0
+    events: int = 0
+    malformed: tuple[Malformed, ...] = ()
+    sha256: str | None = None
+    uncompressed: int = 0
+    first_event_at: datetime | None = None
+    last_event_at: datetime | None = None
+    problem: ObjectError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
-    """`records == events.num_rows + len(malformed)`; `events` has the schema `schema.EVENTS`."""
+    """Log files decoded together. `events` has the schema GROUPED: EVENTS, and which file a row came from."""
 
-    records: int
+    files: tuple[DecodedFile, ...]
     events: pa.Table
-    malformed: tuple[Malformed, ...]
-    sha256: str
-    uncompressed: int
 
 
-NOTHING = Decoded(0, EVENTS.empty_table(), (), "", 0)
-"""What a log file decodes to that could not be had or read."""
+FILE = "_file"
+"""Column that holds a row's file number; never written."""
+
+GROUPED = EVENTS.append(pa.field(FILE, pa.int64()))
 
 
-def decode(data: bytes, source: Source, *, now: datetime, max_bytes: int) -> Decoded:
-    """Decode one log file as stored. Raises DecodeError when the bytes are none.
+def decode(data: bytes, source: Source, *, now: datetime, max_bytes: int) -> tuple[DecodedFile, pa.Table]:
+    """Decode one log file as stored, into events of schema EVENTS. Raises DecodeError when the bytes are none.
 
     `now` (naive UTC) bounds eventTime; `max_bytes` bounds the uncompressed size.
     """
-    document = inflate(data, max_bytes)
-    framed = frame(document)
-    latest = now + AHEAD
-    malformed = [Malformed(position, "not JSON", line) for position, line in framed.broken]
-    chunks: list[pa.RecordBatch] = []
-    for start in range(0, len(framed.records), CHUNK):
-        rows = _Rows(source, latest)
-        for position, raw in enumerate(framed.records[start : start + CHUNK], start):
+    decoded = decode_files([(0, data, source)], now=now, max_bytes=max_bytes)
+    (file,) = decoded.files
+    if file.problem is not None:
+        raise file.problem
+    return file, decoded.events.select(EVENTS.names)
+
+
+def decode_files(files: Iterable[tuple[int, bytes, Source]], *, now: datetime, max_bytes: int) -> Decoded:
+    """Decode log files (number, bytes as stored, source) into one table; a file that is none costs the others nothing.
+
+    Together, because a table of fifty columns costs more to make than the dozen rows of a small file.
+    """
+    rows = _Rows(now + AHEAD)
+    done: list[DecodedFile] = []
+    for number, data, source in files:
+        try:
+            document = inflate(data, max_bytes)
+            framed = frame(document)
+        except DecodeError as problem:
+            done.append(DecodedFile(number, problem=problem))
+            continue
+        malformed = [Malformed(position, "not JSON", line) for position, line in framed.broken]
+        before = rows.count
+        rows.begin(number, source)
+        for position, raw in enumerate(framed.records):
             try:
                 rows.add(raw)
             except MalformedRecord as reason:
                 malformed.append(Malformed(position, str(reason), raw))
-        chunks.append(rows.to_arrow())
-    return Decoded(
-        records=len(framed.records) + len(framed.broken),
-        events=pa.Table.from_batches(chunks, EVENTS),
-        malformed=tuple(malformed),
-        sha256=hashlib.sha256(document).hexdigest(),
-        uncompressed=len(document),
-    )
+        done.append(
+            DecodedFile(
+                number=number,
+                records=len(framed.records) + len(framed.broken),
+                events=rows.count - before,
+                malformed=tuple(malformed),
+                sha256=hashlib.sha256(document).hexdigest(),
+                uncompressed=len(document),
+                first_event_at=rows.first,
+                last_event_at=rows.last,
+            )
+        )
+    return Decoded(tuple(done), rows.table())
 
-
-_CONSTANT = {column.name for column in EVENT_COLUMNS if column.role == "provenance"}
-_VARYING = [field for field in EVENTS if field.name not in _CONSTANT]
-"""The columns of a row, in its order: typed, free-form, identity, derived, partition."""
 
 _typed_of = attrgetter(*TYPED)
 _parts_of = attrgetter(*JSON_PARTS)
 
 
 class _Rows:
-    """Rows of one chunk, each a tuple in the order of `_VARYING`."""
+    """Rows of the table, each a tuple in the order of GROUPED, turned into Arrow a chunk at a time."""
 
-    def __init__(self, source: Source, latest: datetime) -> None:
-        self._source = source
+    def __init__(self, latest: datetime) -> None:
         self._latest = latest
         self._rows: list[tuple[Any, ...]] = []
+        self._chunks: list[pa.RecordBatch] = []
+        self.count = 0
+
+    def begin(self, number: int, source: Source) -> None:
+        """The rows that follow are of this file."""
+        self._number, self._source = number, source
+        self._provenance = (SOURCE_TYPE, source.integration, source.source_key, source.delivered_at, source.batch_id)
+        self.first: datetime | None = None
+        self.last: datetime | None = None
 
     def add(self, raw: bytes) -> None:
         """Append one record's row, or raise MalformedRecord and append nothing."""
@@ -157,10 +202,17 @@ class _Rows:
                 identity.is_denied(record.errorCode),
                 *identity.actor(who, record.eventType, record.sourceIPAddress),
                 identity.is_write(record.readOnly, record.eventName),
+                *self._provenance,
                 self._account(record.recipientAccountId, who.user_account_id),
                 moment.date(),
+                self._number,
             )
         )
+        self.count += 1
+        self.first = moment if self.first is None or moment < self.first else self.first
+        self.last = moment if self.last is None or moment > self.last else self.last
+        if len(self._rows) == CHUNK:
+            self._flush()
 
     def _account(self, recipient: str | None, caller: str | None) -> str:
         source = self._source
@@ -169,21 +221,17 @@ class _Rows:
                 return account
         return UNKNOWN_ACCOUNT
 
-    def to_arrow(self) -> pa.RecordBatch:
-        source = self._source
-        constants = {
-            "source_type": SOURCE_TYPE,
-            "integration": source.integration,
-            "source_key": source.source_key,
-            "delivered_at": source.delivered_at,
-            "batch_id": source.batch_id,
-        }
-        columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(_VARYING)
-        arrays = {field.name: pa.array(cells, field.type) for field, cells in zip(_VARYING, columns, strict=True)} | {
-            name: pa.repeat(pa.scalar(value, EVENTS.field(name).type), len(self._rows))
-            for name, value in constants.items()
-        }
-        return pa.RecordBatch.from_arrays([arrays[name] for name in EVENTS.names], schema=EVENTS)
+    def _flush(self) -> None:
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(cells, field.type) for field, cells in zip(GROUPED, columns, strict=True)]
+        self._chunks.append(pa.RecordBatch.from_arrays(arrays, schema=GROUPED))
+        self._rows = []
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        if self._rows:
+            self._flush()
+        return pa.Table.from_batches(self._chunks, GROUPED)
 
 
 def is_account(text: str) -> bool:

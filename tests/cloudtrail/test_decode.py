@@ -6,15 +6,18 @@ import contextlib
 import gzip
 import hashlib
 import json
+import pickle
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyra_etl.cloudtrail.decode import Decoded, Source, decode
+from kyra_etl.cloudtrail.decode import DecodedFile, Malformed, Source, decode, decode_files
 from kyra_etl.cloudtrail.records import rebuild
 from kyra_etl.errors import DecodeError
 from tests.cloudtrail.truth import exact, expected, lines
@@ -37,8 +40,25 @@ EVENT: dict[str, Any] = {
 }
 
 
-def read(document: bytes | str, source: Source = SOURCE, max_bytes: int = 1 << 24) -> Decoded:
-    return decode(document.encode() if isinstance(document, str) else document, source, now=NOW, max_bytes=max_bytes)
+@dataclass
+class Read:
+    """A decoded file and its rows."""
+
+    file: DecodedFile
+    events: pa.Table
+
+    @property
+    def records(self) -> int:
+        return self.file.records
+
+    @property
+    def malformed(self) -> tuple[Malformed, ...]:
+        return self.file.malformed
+
+
+def read(document: bytes | str, source: Source = SOURCE, max_bytes: int = 1 << 24) -> Read:
+    data = document.encode() if isinstance(document, str) else document
+    return Read(*decode(data, source, now=NOW, max_bytes=max_bytes))
 
 
 def envelope(*records: Any) -> str:
@@ -95,8 +115,8 @@ def test_the_hash_is_of_the_uncompressed_bytes() -> None:
 
     decoded = read(gzip.compress(document))
 
-    assert decoded.sha256 == hashlib.sha256(document).hexdigest()
-    assert decoded.uncompressed == len(document)
+    assert decoded.file.sha256 == hashlib.sha256(document).hexdigest()
+    assert decoded.file.uncompressed == len(document)
 
 
 def test_an_empty_list_of_records_is_a_log_file_without_events() -> None:
@@ -283,6 +303,28 @@ def test_the_account_is_the_recipient_then_the_key_then_the_caller(
     assert read(envelope(record), source).events["account"].to_pylist() == [account]
 
 
+def test_files_decoded_together_are_as_decoded_alone() -> None:
+    documents = [envelope(EVENT, EVENT | {"eventID": str(n)}).encode() for n in range(5)]
+    documents[2] = b"no log file"
+    sources = [Source("acme", f"k{n}", "b1", datetime(2026, 3, 4, n)) for n in range(5)]
+    numbered = [(10 + n, document, source) for n, (document, source) in enumerate(zip(documents, sources, strict=True))]
+
+    together = decode_files(numbered, now=NOW, max_bytes=1 << 20)
+
+    assert [file.number for file in together.files] == [10, 11, 12, 13, 14]
+    assert [file.events for file in together.files] == [2, 2, 0, 2, 2]
+    assert isinstance(together.files[2].problem, DecodeError)
+    alone = [read(documents[n], sources[n]).events for n in (0, 1, 3, 4)]
+    assert together.events.select(alone[0].column_names).equals(pa.concat_tables(alone))
+    assert together.events["_file"].to_pylist() == [10, 10, 11, 11, 13, 13, 14, 14]
+
+
+def test_a_refusal_survives_the_way_from_another_process() -> None:
+    refused = pickle.loads(pickle.dumps(DecodeError("not_json", "The file is not JSON.", "Mend it.")))
+
+    assert (str(refused), refused.reason, refused.permanent) == ("The file is not JSON. Mend it.", "not_json", True)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -321,7 +363,7 @@ def test_public_records_come_back_key_by_key(shared_data: Path) -> None:
     assert sources
     for path in sources:
         delivered = lines(path)
-        decoded = decode(path.read_bytes(), SOURCE, now=datetime(2026, 12, 1), max_bytes=1 << 30)
+        decoded = Read(*decode(path.read_bytes(), SOURCE, now=datetime(2026, 12, 1), max_bytes=1 << 30))
         malformed = {record.position: record.record for record in decoded.malformed}
         rows = iter(decoded.events.to_pylist())
         assert decoded.records == len(delivered), path.name

@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 10)
 
 def rows(*texts: str, key: str = "k") -> pa.Table:
     document = '{"Records": [' + ",".join(texts) + "]}"
-    return decode(document.encode(), Source("acme", key, "b"), now=NOW, max_bytes=1 << 20).events
+    return decode(document.encode(), Source("acme", key, "b"), now=NOW, max_bytes=1 << 20)[1]
 
 
 def event(event_id: str, **fields: Any) -> str:

@@ -12,12 +12,17 @@ import pyarrow as pa
 from kyra_etl.cloudtrail.schema import ACTIVITY
 
 _KEY = [name for name in ACTIVITY.names if name not in ("first_seen", "last_seen", "count")]
+_NEEDED = [
+    *(name for name in _KEY if name not in ("region", "access_key")),
+    *("aws_region", "access_key_kind", "user_access_key_id", "event_time"),
+]
 
 
 def roll_up(events: pa.Table) -> pa.Table:
     """Events (schema EVENTS) → activity rows (schema ACTIVITY), one a distinct key."""
     long_term = pl.when(pl.col("access_key_kind") == "AKIA").then(pl.col("user_access_key_id"))
-    frame = pl.DataFrame(pl.from_arrow(events)).with_columns(region=pl.col("aws_region"), access_key=long_term)
+    frame = pl.DataFrame(pl.from_arrow(events.select(_NEEDED)))
+    frame = frame.with_columns(region=pl.col("aws_region"), access_key=long_term)
     rolled = frame.group_by(_KEY).agg(
         first_seen=pl.col("event_time").min(),
         last_seen=pl.col("event_time").max(),

@@ -63,16 +63,18 @@ def distinct(batch: pa.Table, committed: pa.Table) -> Distinct:
 
     Of rows that are the same event the first is kept, in the batch's order.
     """
-    frame = pl.DataFrame(pl.from_arrow(batch)).with_row_index("_row")
+    # Only keys first: whole rows are turned into polars' own form for the few that collide.
+    keys = pl.DataFrame(pl.from_arrow(batch.select(_KEY))).with_row_index("_row")
     known = pl.DataFrame(pl.from_arrow(committed))
-    keys = frame.select(*_KEY, "_row")
     suspect = keys.filter(pl.struct(_KEY).is_duplicated()).select("_row")
     if known.height:
         suspect = pl.concat([suspect, keys.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
     if suspect.is_empty():
-        return Distinct(batch, _flags(batch.num_rows, set()))
+        return Distinct(batch, pa.repeat(pa.scalar(False), batch.num_rows))
 
-    doubtful = frame.join(suspect, on="_row", how="semi").sort("_row")
+    suspect = suspect.sort("_row")
+    doubtful = pl.DataFrame(pl.from_arrow(batch.select(_CONTENT).take(suspect["_row"].to_arrow())))
+    doubtful = doubtful.with_columns(suspect["_row"])
     doubtful = doubtful.unique(subset=_CONTENT, keep="first", maintain_order=True)
     if known.height:
         doubtful = doubtful.join(known, on=_CONTENT, how="anti", nulls_equal=True, maintain_order="left")
@@ -112,10 +114,6 @@ def _canonical(row: dict[str, object]) -> str:
 def _number(text: str) -> dict[str, str]:
     # A number's text must not be taken for a string's, nor 1.0 for 1.
     return {"number": text}
-
-
-def _flags(rows: int, conflicts: set[int]) -> pa.BooleanArray:
-    return pa.array([row in conflicts for row in range(rows)], pa.bool_())
 
 
 def _type(name: str) -> pa.DataType:

@@ -87,17 +87,70 @@ def text(words: str) -> str:
     return words.replace("<", "&lt;").replace("*", "\\*")
 
 
+EIGHT = (
+    "root_account_usage",
+    "iam_user_created",
+    "mfa_disabled",
+    "security_group_open",
+    "cloudtrail_disabled",
+    "s3_bucket_public",
+    "unusual_region",
+    "access_key_leaked",
+)
+"""The detections the README shows: those the demo's story sets off."""
+
+
 def detections() -> str:
-    """The built-in detections as a table, title, severity, ATT&CK, what it says."""
+    """The eight of the README as a table: title, severity, ATT&CK, what it says."""
     from kyra_etl import resources
     from kyra_etl.detection.rule import Corpus
 
-    corpus = Corpus.load([resources.detections_dir()])
+    known = {one.id: one for one in Corpus.load([resources.detections_dir()]).detections}
     rows = [
-        f"| `{one.id}` | {one.severity} | {', '.join(tag.id for tag in one.attack)} | {one.about} |"
-        for one in sorted(corpus.detections, key=lambda one: one.id)
+        f"| {one.title} | {one.severity} | {', '.join(tag.id for tag in one.attack)} | {text(one.about)} |"
+        for one in map(known.__getitem__, EIGHT)
     ]
-    return "\n".join(["| detection | severity | ATT&CK | fires when |", "|---|---|---|---|", *rows])
+    return "\n".join(["| detection | severity | ATT&CK | what happened |", "|---|---|---|---|", *rows])
+
+
+def catalogue() -> str:
+    """Every built-in detection in full: what it says, why, what is harmless, its params and its runbook."""
+    from kyra_etl import resources
+    from kyra_etl.detection.attack import table
+    from kyra_etl.detection.rule import Corpus
+
+    known = table()
+    parts = []
+    for one in Corpus.load([resources.detections_dir()]).detections:
+        techniques = [
+            f"[{tag.id}]({known.techniques[tag.id].url}) {known.techniques[tag.id].name}: {tag.why}"
+            for tag in one.attack
+        ]
+        former = [f"{id_}, since revoked for {known.revoked[id_].revoked_by}" for id_ in one.attack_legacy]
+        parts += [
+            f"### {one.title}",
+            f"`{one.id}`, {one.severity} unless told otherwise. {text(one.about)}",
+            _bullets(f"ATT&CK v{known.version}", [*techniques, *former]),
+            _bullets("Harmless when", [text(each) for each in one.benign]),
+        ]
+        if one.params:
+            rows = [
+                f"| `{param.name}` | {param.type} | `{_toml(param.default)}` | {text(param.about)} |"
+                for param in one.params.values()
+            ]
+            parts.append("\n".join(["| param | type | default | meaning |", "|---|---|---|---|", *rows]))
+        parts += [f"What to do:\n\n{text(one.runbook)}", _bullets("More", [f"<{each}>" for each in one.references])]
+    return "\n\n".join(parts)
+
+
+def _bullets(title: str, items: list[str]) -> str:
+    return "\n".join([f"{title}:", "", *(f"- {item}" for item in items)])
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -107,6 +160,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "commands": commands,
     "detections": detections,
+    "catalogue": catalogue,
 }
 
 
@@ -123,7 +177,40 @@ def documents() -> list[Path]:
     return sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
+def params() -> str:
+    """`sql/views/params.sql`: the detections' params at their defaults, for plain DuckDB shells."""
+    from kyra_etl import resources
+    from kyra_etl.detection.rule import Corpus
+    from kyra_etl.lake.views import param_settings
+
+    statements = param_settings(Corpus.load([resources.detections_dir()]).detections)
+    return "\n".join(["-- The detections' params at their defaults. Generated: `make docs`.", *statements, ""])
+
+
+def shell() -> str:
+    """`sql/views/shell.sql`: reads everything a detection's SELECT needs into a DuckDB shell."""
+    macros = sorted((ROOT / "sql/views/macros").glob("*.sql"))
+    return "\n".join(
+        [
+            "-- Everything a detection's SELECT needs, for the duckdb shell, from the folder that holds sql/:",
+            "--   SET VARIABLE lake = '/…/lake';",
+            "--   .read sql/views/shell.sql",
+            "-- Generated: `make docs`.",
+            ".read sql/views/relations.sql",
+            *(f".read {path.relative_to(ROOT)}" for path in macros),
+            ".read sql/views/params.sql",
+            "",
+        ]
+    )
+
+
+FILES: dict[str, Callable[[], str]] = {"sql/views/params.sql": params, "sql/views/shell.sql": shell}
+"""Files that are generated whole."""
+
+
 if __name__ == "__main__":
+    for path, made in FILES.items():
+        (ROOT / path).write_text(made())
     for document in documents():
         document.write_text(renewed(document.read_text()))
     readme = ROOT / "README.md"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
 
 from kyra_etl import resources
-from kyra_etl.detection.alerts import as_historical
+from kyra_etl.detection.alerts import as_historical, by_anchor
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake
@@ -106,6 +106,7 @@ def detect_window(
     tally = _Tally()
     progress = progress or Silent()
     days = window.days()
+    found: dict[tuple[str, str, str], Finding] = {}
     progress.stage("Detecting", len(days))
     with _engine(lake, state) as engine:
         for day in days:
@@ -122,25 +123,28 @@ def detect_window(
                         raise
                     tally.failed[detection.id] = None
                     continue
-                alerts = {finding.alert_id for finding in findings}
-                if findings:
-                    counts = {"findings": len(findings), "alerts": len(alerts)}
-                    tally.days.setdefault(day.isoformat(), {})[detection.id] = counts
-                if dry_run:
-                    tally.new.update(dict.fromkeys(sorted(alerts)))
-                elif findings:
+                found |= by_anchor(findings)
+                if findings and not dry_run:
                     _record(state, detection, [as_historical(finding) for finding in findings], (), now, tally)
             progress.advance()
     if dry_run:
-        _sort_out_known(state, tally)
+        known = {alert.alert_id for alert in state.alerts.list()}
+        for finding in found.values():
+            (tally.changed if finding.alert_id in known else tally.new)[finding.alert_id] = None
+    # Evidence around midnight has a finding judged on two days: it counts once, on the day of its own event.
+    tally.findings = len(found)
+    tally.days = _by_day(found.values())
     return tally.report()
 
 
-def _sort_out_known(state: State, tally: _Tally) -> None:
-    """Of the alerts there would be, tell those that are there from new ones."""
-    known = {alert.alert_id for alert in state.alerts.list()}
-    tally.changed = dict.fromkeys(id_ for id_ in tally.new if id_ in known)
-    tally.new = dict.fromkeys(id_ for id_ in tally.new if id_ not in known)
+def _by_day(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        groups.setdefault((finding.event_time.date().isoformat(), finding.detection), []).append(finding.alert_id)
+    days: dict[str, dict[str, dict[str, int]]] = {}
+    for (day, detection), alert_ids in sorted(groups.items()):
+        days.setdefault(day, {})[detection] = {"findings": len(alert_ids), "alerts": len(set(alert_ids))}
+    return days
 
 
 def _evaluate(engine: Engine, detection: Detection, batches: Collection[str] | None, tally: _Tally) -> list[Finding]:

@@ -111,7 +111,7 @@ def parse(text: str, *, id: str, group: str, path: str) -> Detection:
         said = tomllib.loads(front)
     except tomllib.TOMLDecodeError as error:
         found = _LINE.search(str(error))
-        line = int(found[1]) + 1 if found else 1
+        line = int(found[1]) + 1 if found else sql_line - 2
         raise DetectionError(f"{path}:{line}: the front matter is not TOML: {error}.", "Mend that line.") from None
     return _Reader(path, front, said).detection(id, group, sql, sql_line)
 

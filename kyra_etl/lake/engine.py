@@ -193,6 +193,8 @@ class Engine:
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
             if not rows:
                 return
+            for row in rows:
+                _check(detection, row)
             ids = "list_append(event_ids, event_id)" if "event_ids" in names else "[event_id]"
             self._connection.execute(
                 "CREATE OR REPLACE TEMP TABLE _evidence AS "
@@ -283,26 +285,31 @@ def _expect_columns(detection: Detection, columns: set[str]) -> None:
             )
 
 
+def _check(detection: Detection, row: dict[str, Any]) -> None:
+    kinds = (("account", str), ("event_id", str), ("event_time", datetime))
+    if not all(isinstance(row[name], kind) for name, kind in kinds):
+        raise DetectionError(
+            f"{detection.at()}: a row lacks event_id, event_time or account.", "They name the event it rests on."
+        )
+    if row.get("severity") not in (None, *SEVERITIES):
+        raise DetectionError(
+            f"{detection.at()}: severity {row['severity']!r} is none.", f"Return one of {', '.join(SEVERITIES)}."
+        )
+    if not isinstance(row.get("event_ids"), list | None):
+        raise DetectionError(f"{detection.at()}: event_ids is no list.", "Return a list of event ids, or leave it out.")
+
+
 def _finding(
     detection: Detection, row: dict[str, Any], times: dict[tuple[str, str], datetime], old: set[tuple[str, str]]
 ) -> Finding:
     account, event_id, event_time = row["account"], row["event_id"], row["event_time"]
-    severity = row.get("severity") or detection.severity
-    if not isinstance(account, str) or not isinstance(event_id, str) or not isinstance(event_time, datetime):
-        raise DetectionError(
-            f"{detection.at()}: a row lacks event_id, event_time or account.", "They name the event it rests on."
-        )
-    if severity not in SEVERITIES:
-        raise DetectionError(
-            f"{detection.at()}: severity {severity!r} is none.", f"Return one of {', '.join(SEVERITIES)}."
-        )
     event_ids = tuple(sorted({event_id, *(each for each in row.get("event_ids") or () if each)}))
     return Finding(
         detection=detection.id,
         account=account,
         event_id=event_id,
         event_time=event_time,
-        severity=severity,
+        severity=row.get("severity") or detection.severity,
         event_ids=event_ids,
         alert_id=alert_id(detection.id, [row[name] for name in detection.group_by], event_time, detection.group_window),
         historical_ids=frozenset(each for each in event_ids if (account, each) in old),

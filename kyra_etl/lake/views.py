@@ -96,10 +96,17 @@ def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 def set_params(connection: duckdb.DuckDBPyConnection, detections: Iterable[Detection]) -> None:
     """Give detections' SQL its tunables: `getvariable('<id>_<param>')`."""
-    for detection in detections:
-        for param in detection.params.values():
-            value = f"CAST({literal(param.value)} AS {param.sql_type})"
-            connection.execute(f"SET VARIABLE {detection.variable(param.name)} = {value}")
+    for statement in param_settings(detections):
+        connection.execute(statement)
+
+
+def param_settings(detections: Iterable[Detection]) -> list[str]:
+    """The statements that set every param of these detections to the value in force."""
+    return [
+        f"SET VARIABLE {detection.variable(param.name)} = CAST({literal(param.value)} AS {param.sql_type});"
+        for detection in detections
+        for param in detection.params.values()
+    ]
 
 
 def literal(value: Any) -> str:
@@ -116,7 +123,7 @@ def literal(value: Any) -> str:
 
 def first_line(error: BaseException) -> str:
     """The first line of DuckDB's message, without its full stop."""
-    return str(error).strip().splitlines()[0][:300].rstrip(".")
+    return str(error).strip().splitlines()[0][:300].rstrip(".!")
 
 
 def _none(columns: Mapping[str, str]) -> str:

@@ -1,0 +1,168 @@
+"""The queue and the back-test: nothing is forgotten, nothing is found twice, one failure stops nobody else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from kyra_etl.detect import detect_queued, detect_window
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.errors import DetectionError, UnknownName
+from kyra_etl.model import DetectReport, Window
+from tests.detection.making import NOW, SELECT, House, record, write_detection
+
+DAY = Window(datetime(2026, 1, 10), datetime(2026, 1, 11))
+
+
+def _detect(house: House) -> DetectReport:
+    return detect_queued(lake=house.lake, state=house.state, corpus=house.corpus, now=NOW)
+
+
+def _back_test(house: House, window: Window = DAY, **options) -> DetectReport:
+    parts = {"lake": house.lake, "state": house.state, "corpus": house.corpus, "now": NOW}
+    return detect_window(window, **parts, **options)
+
+
+def test_a_batch_is_judged_once(house: House) -> None:
+    write_detection(house.detections, "one_thing")
+
+    report = house.load(record("CreateUser", "10:00:00", "a"))
+
+    assert (report.detect.batches, report.detect.events, report.detect.findings) == (1, 1, 1)
+    assert (report.detect.alerts_new, report.detect.alerts_updated) == (1, 0)
+    assert report.detect.seconds["one_thing"] > 0
+    assert _detect(house) == DetectReport()
+
+
+def test_a_second_event_updates_the_alert(house: House) -> None:
+    write_detection(house.detections, "one_thing")
+    house.load(record("CreateUser", "10:00:00", "a"))
+
+    report = house.load(record("CreateUser", "10:10:00", "b"))
+
+    assert (report.detect.alerts_new, report.detect.alerts_updated) == (0, 1)
+    [alert] = house.state.alerts.list()
+    assert alert.event_ids == ("a", "b")
+    assert (alert.attack, alert.title, alert.historical) == (("T1078.004",), "One Thing", True)
+
+
+def test_a_failing_detection_waits_and_the_others_go_on(house: House) -> None:
+    good = write_detection(house.detections, "good_one")
+    bad = write_detection(house.detections, "bad_one", sql=SELECT + "WHERE nothing = 1")
+
+    report = house.load(record("CreateUser", "10:00:00", "a"))
+
+    assert report.detect.failed == ("bad_one",)
+    assert report.alerts == 1
+    [failing] = house.state.queue.failing()
+    assert failing["detection"] == "bad_one"
+    assert "bad_one.sql:12" in failing["last_error"]
+
+    bad.write_text(good.read_text().replace("Good One", "Bad One"))
+    mended = _detect(house)
+    assert (mended.failed, mended.alerts_new) == ((), 1)
+    assert house.state.queue.depth() == 0
+
+
+def test_a_file_that_no_longer_loads_waits_too(house: House) -> None:
+    path = write_detection(house.detections, "one_thing", sql=SELECT + "WHERE nothing = 1")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    path.write_text("SELECT 1")
+
+    report = _detect(house)
+
+    assert report.failed == ("one_thing",)
+    assert house.state.queue.depth() == 1
+
+
+def test_a_detection_that_is_gone_leaves_the_queue(house: House) -> None:
+    path = write_detection(house.detections, "one_thing", sql=SELECT + "WHERE nothing = 1")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    path.unlink()
+
+    assert _detect(house) == DetectReport()
+    assert house.state.queue.depth() == 0
+
+
+def test_batches_that_wait_are_judged_apart_from_those_that_do_not(house: House) -> None:
+    """One detection was mended after two batches, the other has seen the first already."""
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR")
+    write_detection(house.detections, "good_one", sql=counting)
+    bad = write_detection(house.detections, "bad_one", sql=counting + "WHERE nothing = 1")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    bad.write_text(bad.read_text().replace("WHERE nothing = 1", ""))
+
+    report = house.load(record("DeleteUser", "10:00:00", "b"))
+
+    assert report.detect.findings == 3, "the good one's second, and both of the mended one's"
+    assert {(alert.detection, alert.summary) for alert in house.state.alerts.list()} == {
+        ("good_one", "1"),
+        ("bad_one", "2"),
+    }
+
+
+def test_a_back_test_records_what_it_finds_as_historical(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), record("CreateUser", "11:30:00", "b"))
+    write_detection(house.detections, "one_thing")
+
+    report = _back_test(house)
+
+    assert (report.findings, report.alerts_new) == (2, 2)
+    assert report.days == {"2026-01-10": {"one_thing": {"findings": 2, "alerts": 2}}}
+    assert all(alert.historical for alert in house.state.alerts.list())
+    assert _back_test(house).alerts_new == 0, "the same findings make the same alerts"
+
+
+def test_a_dry_run_records_nothing(house: House) -> None:
+    write_detection(house.detections, "one_thing")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    house.load(record("CreateUser", "11:30:00", "b"), detect=False)
+
+    report = _back_test(house, dry_run=True)
+
+    assert (report.findings, report.alerts_new, report.alerts_updated) == (2, 1, 1)
+    assert len(house.state.alerts.list()) == 1
+
+
+def test_a_window_is_half_open(house: House) -> None:
+    house.load(*(record("CreateUser", at, at) for at in ("09:59:59", "10:00:00", "10:59:59", "11:00:00")))
+    write_detection(house.detections, "one_thing")
+
+    report = _back_test(house, Window(datetime(2026, 1, 10, 10), datetime(2026, 1, 10, 11)))
+
+    assert report.findings == 2
+
+
+def test_a_back_test_judges_each_day_by_what_came_before(house: House) -> None:
+    """First seen on the tenth; what happened on the eleventh cannot have taught it."""
+    sql = (
+        SELECT.replace("FROM events", "FROM events AS e")
+        + "WHERE NOT EXISTS (FROM activity AS a WHERE a.event_name = e.event_name AND a.first_seen < e.event_time)"
+    )
+    house.load(
+        record("CreateUser", "10:00:00", "a"), record("CreateUser", "10:00:00", "b", eventTime="2026-01-11T10:00:00Z")
+    )
+    write_detection(house.detections, "one_thing", more='-- baseline = "30d"\n', sql=sql)
+
+    report = _back_test(house, Window(datetime(2026, 1, 9), datetime(2026, 1, 12)), dry_run=True)
+
+    assert report.days == {"2026-01-10": {"one_thing": {"findings": 1, "alerts": 1}}}
+
+
+def test_only_the_named_detections_run(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"))
+    write_detection(house.detections, "one_thing")
+    write_detection(house.detections, "bad_one", sql=SELECT + "WHERE nothing = 1")
+
+    assert _back_test(house).failed == ("bad_one",)
+    assert _back_test(house, detections=["one_thing"]).failed == ()
+    with pytest.raises(DetectionError, match="Binder Error"):
+        _back_test(house, detections=["bad_one"])
+    with pytest.raises(UnknownName, match="one_thing"):
+        _back_test(house, detections=["one_thin"])
+
+
+def test_an_empty_corpus_and_an_empty_lake_are_fine(house: House) -> None:
+    assert detect_queued(lake=house.lake, state=house.state, corpus=Corpus(), now=NOW) == DetectReport()
+    assert _back_test(house) == DetectReport()

@@ -1,0 +1,213 @@
+"""What a detection may see and do, and what becomes of its rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from kyra_etl import resources
+from kyra_etl.detection.rule import Corpus, Detection
+from kyra_etl.errors import DetectionError, LakeError
+from kyra_etl.lake import engine as engine_module
+from kyra_etl.lake.engine import Engine, problems
+from kyra_etl.model import Finding
+from tests.detection.making import SELECT, House, record, write_detection
+
+
+def _find(house: House, detection: Detection, *, seconds: float = 60) -> list[Finding]:
+    """What it finds when everything in the lake is new."""
+    with Engine(house.lake, house.state.ledger, resources.views_dir(), seconds=seconds) as engine:
+        engine.take(house.state.ledger.data_files("events"))
+        return engine.evaluate(detection)
+
+
+def _one(house: House, **parts: str) -> Detection:
+    write_detection(house.detections, "one_thing", **parts)
+    return house.corpus.get("one_thing")
+
+
+def test_a_row_is_a_finding(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+
+    [finding] = _find(house, _one(house))
+
+    assert (finding.event_id, finding.event_ids, finding.severity) == ("a", ("a",), "medium")
+    assert finding.event_time == datetime(2026, 1, 10, 10)
+    assert finding.event_times == {"a": finding.event_time}
+    assert finding.historical_ids == {"a"}, "it came by load"
+
+
+def test_a_column_severity_overrides_the_detections(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+
+    [finding] = _find(house, _one(house, sql=SELECT.replace("'seen'", "'high' AS severity, 'seen'")))
+
+    assert finding.severity == "high"
+
+
+def test_an_empty_lake_has_every_relation(house: House) -> None:
+    others = ("principal FROM activity", "name FROM trails", "account FROM accounts")
+    sql = SELECT + "WHERE " + " OR ".join(f"account IN (SELECT {other})" for other in others)
+
+    assert _find(house, _one(house, sql=sql)) == []
+
+
+def test_params_reach_the_sql(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), record("GetUser", "10:00:00", "b"), detect=False)
+    more = (
+        "-- params.names = { type = 'list[str]', default = ['CreateUser', \"it's\"] }\n"
+        "-- params.on = { type = 'bool', default = true }\n"
+    )
+    sql = f"{SELECT} WHERE list_contains(getvariable('one_thing_names'), event_name) AND getvariable('one_thing_on')"
+
+    assert [finding.event_id for finding in _find(house, _one(house, more=more, sql=sql))] == ["a"]
+
+
+BEFORE = """\
+SELECT e.event_id, e.event_time, e.account, e.aws_region AS region, e.principal AS actor,
+  e.source_ip_address AS source_ip, e.event_name AS target, 'seen' AS summary, list(o.event_id) AS event_ids
+FROM events AS e JOIN events AS o ON o.account = e.account AND o.event_name = 'CreateUser'
+  AND o.event_time BETWEEN e.event_time - INTERVAL 30 MINUTE AND e.event_time
+WHERE e.event_name = 'CreateAccessKey'
+GROUP BY ALL
+"""
+PAIR = '-- event_names = ["CreateUser", "CreateAccessKey"]\n-- lookback = "30m"\n'
+
+
+@pytest.mark.parametrize("late", ["CreateUser", "CreateAccessKey"])
+def test_evidence_counts_once_whichever_part_comes_late(house: House, late: str) -> None:
+    write_detection(house.detections, "one_thing", more=PAIR, sql=BEFORE)
+    pair = [record("CreateUser", "10:00:00", "a"), record("CreateAccessKey", "10:20:00", "b")]
+    first, second = sorted(pair, key=lambda each: each["eventName"] == late)
+
+    assert house.load(first).detect.findings == 0
+    assert house.load(second).detect.findings == 1
+    assert house.load(record("CreateUser", "12:00:00", "c")).detect.findings == 0, "nothing new about the old ones"
+    [alert] = house.state.alerts.list()
+    assert alert.event_ids == ("a", "b")
+
+
+def test_events_reach_twice_the_lookback_and_no_further(house: House) -> None:
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR") + " WHERE event_name = 'New'"
+    old = [record("Old", at, at) for at in ("08:59:59", "09:00:00", "10:30:00", "11:00:00", "11:00:01")]
+    house.load(*old, record("Old", "10:00:00", "other", recipientAccountId="444455556666"), detect=False)
+    write_detection(house.detections, "one_thing", more='-- event_names = ["New"]\n-- lookback = "30m"\n', sql=counting)
+
+    house.load(record("New", "10:00:00", "new"))
+
+    [alert] = house.state.alerts.list()
+    assert alert.summary == "4", "the new one, and three of its account within the hour"
+
+
+def test_without_a_lookback_only_new_events_are_seen(house: House) -> None:
+    house.load(record("Old", "10:00:00", "a"), detect=False)
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR")
+    write_detection(house.detections, "one_thing", sql=counting)
+
+    house.load(record("New", "10:00:00", "b"))
+
+    assert [alert.summary for alert in house.state.alerts.list()] == ["1"]
+
+
+def test_activity_reaches_back_over_the_baseline(house: House) -> None:
+    house.load(
+        record("Old", "10:00:00", "a"), record("Older", "10:00:00", "b", eventTime="2025-11-01T10:00:00Z"), detect=False
+    )
+    names = "(SELECT string_agg(event_name, ' ' ORDER BY event_name) FROM activity)"
+    sql = SELECT.replace("'seen'", names)
+    write_detection(house.detections, "one_thing", more='-- event_names = ["New"]\n-- baseline = "30d"\n', sql=sql)
+
+    house.load(record("New", "11:00:00", "c"))
+
+    assert [alert.summary for alert in house.state.alerts.list()] == ["New Old"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM events",
+        "SELECT 1; SELECT 2",
+        "WITH x AS (COPY (SELECT 1) TO 'stolen.csv') SELECT 1",
+        "COPY events TO 'stolen.csv'",
+        "INSTALL httpfs",
+        "SET memory_limit = '1TB'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM query('SELECT 1')",
+        "SELECT * FROM house",
+    ],
+)
+def test_a_detection_can_only_read_the_relations(house: House, sql: str) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+
+    with pytest.raises(DetectionError, match=r"one_thing\.sql:\d+: "):
+        _find(house, _one(house, sql=sql))
+    assert not Path("stolen.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (SELECT + "WHERE nothing = 1", ":12: Binder Error"),
+        (SELECT + "WHERE WHERE", ":12: Parser Error"),
+        ("\nSELECT\n  event_id,\n  foo\nFROM events", ":12: Binder Error"),
+        ("SELECT event_id, event_time, account FROM events", "returns no column region"),
+        (SELECT.replace("'seen'", "'odd' AS severity, 'seen'"), "severity 'odd' is none"),
+        (SELECT.replace("event_id,", "NULL AS event_id,"), "a row lacks event_id"),
+        (SELECT.replace("'seen'", "error('broken')"), "broken"),
+    ],
+)
+def test_a_mistake_in_the_sql_names_file_and_line(house: House, sql: str, said: str) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+
+    with pytest.raises(DetectionError) as caught:
+        _find(house, _one(house, sql=sql))
+
+    assert said in str(caught.value)
+    assert "one_thing.sql:" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_group_has_to_be_among_the_columns(house: House) -> None:
+    path = write_detection(house.detections, "one_thing")
+    path.write_text(path.read_text().replace('"target"]', '"colour"]'))
+
+    [error] = problems([Corpus.load([house.detections]).get("one_thing")], resources.views_dir())
+
+    assert "returns no column colour" in str(error)
+
+
+def test_a_detection_that_takes_for_ever_is_stopped(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+    endless = SELECT.replace(
+        "'seen'", "(SELECT sum(sin(a.i * b.i)) FROM range(1000000) AS a(i), range(1000000) AS b(i))"
+    )
+
+    with pytest.raises(DetectionError, match="took longer than 0 seconds"):
+        _find(house, _one(house, sql=endless), seconds=0.3)
+
+
+def test_a_missing_data_file_is_the_lakes_fault_not_the_detections(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+    [file] = house.state.ledger.data_files("events")
+    detection = _one(house)
+    Path(house.lake.uri(file.path)).unlink()
+
+    with pytest.raises(LakeError, match="cannot be read"):
+        _find(house, detection)
+
+
+def test_many_new_events_are_read_from_their_files(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "IN_MEMORY", 1)
+    house.load(*(record("CreateUser", f"10:00:{second:02}", str(second)) for second in range(9)), detect=False)
+
+    assert len(_find(house, _one(house))) == 9
+
+
+def test_account_ids_keep_their_zero(house: House) -> None:
+    house.load(record("CreateUser", "10:00:00", "a", recipientAccountId="012345678901"), detect=False)
+
+    assert [finding.account for finding in _find(house, _one(house))] == ["012345678901"]

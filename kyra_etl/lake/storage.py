@@ -181,7 +181,9 @@ class S3Storage(Storage):
                 if self.exists(target) and not self.exists(source):
                     return False
                 raise
-            self._fs.delete_file(self._at(source))
+            # Two runs may publish the same file at once: either copy is whole, and either may delete first.
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.delete_file(self._at(source))
             return True
 
     def exists(self, path: str) -> bool:

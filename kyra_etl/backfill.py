@@ -56,11 +56,12 @@ def _one_day(integration: Integration, day: Window, bucket: LogBucket, kit: Kit)
             integration,
             bucket=bucket,
             state=kit.state,
-            now=entry.started_at,
-            lookback_days=0,
+            limits=kit.limits,
+            clock=kit.clock,
             progress=kit.progress,
             window=day,
         )
+        entry.problem = found.problem
         run = Run(
             entry.run_id,
             "backfill",

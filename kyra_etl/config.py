@@ -21,7 +21,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,21 @@ def _whole(least: int, most: int) -> Callable[[Any, Path], int]:
     return parse
 
 
-_LIMITS = {limit.name: limit.default for limit in fields(Limits)}
+_LIMITS = Limits()
+_BOUNDS: tuple[tuple[str, str, int, int], ...] = (
+    ("batch_bytes", "Compressed bytes of log files in a batch", 1, 2**40),
+    ("batch_files", "Log files in a batch", 1, 100_000),
+    ("max_object_bytes", "Uncompressed size beyond which a log file is quarantined", 1, 2**40),
+    ("fetch_threads", "Log files fetched at the same time", 1, 256),
+    ("decode_processes", "Processes that decode a large load; 0 for one a core", 0, 256),
+    ("lookback_days", "Days before today that every sync lists", 0, 3_660),
+    ("list_threads", "Folders listed at the same time", 1, 256),
+    ("list_seconds", "Seconds that a sync lists; folders left over come first in the next", 1, 86_400),
+    ("list_budget_run", "LIST requests of a sync", 1, 10**9),
+    ("list_budget_day", "LIST requests of an integration's syncs in a day, spread over it", 1, 10**9),
+    ("lease_seconds", "Seconds after which a dead run's work is taken over", 10, 86_400),
+    ("retain_days", "Days that events are kept; without it, for ever", 1, 36_600),
+)
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("lake", "The lake: a folder, or s3://bucket/prefix (default <KYRA_HOME>/lake)", _place),
@@ -117,18 +131,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sync_seconds", "Seconds between the syncs of `kyra serve`", _whole(10, 86_400), 300),
     Setting("serve_port", "Port of the Prefect server of `kyra serve`", _whole(1, 65_535), 4200),
     Setting("query_seconds", "Seconds after which a query is stopped", _whole(1, 86_400), 300),
-    Setting("batch_bytes", "Compressed bytes of log files in a batch", _whole(1, 2**40), _LIMITS["batch_bytes"]),
-    Setting("batch_files", "Log files in a batch", _whole(1, 100_000), _LIMITS["batch_files"]),
-    Setting(
-        "max_object_bytes",
-        "Uncompressed size beyond which a log file is quarantined",
-        _whole(1, 2**40),
-        _LIMITS["max_object_bytes"],
-    ),
-    Setting("fetch_threads", "Log files fetched at the same time", _whole(1, 256), _LIMITS["fetch_threads"]),
-    Setting("lookback_days", "Days before today that every sync lists", _whole(0, 3660), _LIMITS["lookback_days"]),
-    Setting("lease_seconds", "Seconds after which a dead run's work is taken over", _whole(10, 86_400), 240),
-    Setting("retain_days", "Days that events are kept; without it, for ever", _whole(1, 36_600)),
+    *(Setting(key, about, _whole(least, most), getattr(_LIMITS, key)) for key, about, least, most in _BOUNDS),
 )
 
 _VARIABLES_ONLY = ("KYRA_HOME", "KYRA_DEBUG")
@@ -150,7 +153,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         "the environment",
     )
     values = {setting.key: _value(setting, table, env, home) for setting in SETTINGS}
-    limits = Limits(**{name: values.pop(name) for name in _LIMITS})
+    limits = Limits(**{name: values.pop(name) for name, *_ in _BOUNDS})
     values["lake"] = values["lake"] or str(home / "lake")
     values["state_url"] = values["state_url"] or str(home / "state.db")
     # Arrow reads AWS's variables too, but then asks for bucket.host, which S3 look-alikes seldom answer.

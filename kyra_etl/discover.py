@@ -1,83 +1,39 @@
 """Find the log files of an integration that the ledger does not know yet.
 
+    accounts ─▶ kinds and regions ─▶ what is due (kyra_etl.cadence) ─▶ pages (kyra_etl.listing) ─▶ the ledger
+
 New is what was listed minus what the ledger holds: never "after the last key", since names are not in order of arrival
-and files may come thirty days late. Checkpoints only narrow which day folders are listed; without them everything is.
+and files may come thirty days late. Checkpoints only say when a folder is due and from which day it is looked through;
+without them everything is listed from its beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from itertools import islice
-from typing import Any
+from datetime import datetime, timedelta
 
+from kyra_etl import cadence
 from kyra_etl.cloudtrail import keys
-from kyra_etl.model import Found, Integration, LogFile, Window
-from kyra_etl.ports import LogBucket, Progress
+from kyra_etl.errors import CollectError
+from kyra_etl.listing import Page, Seen, Task, pages
+from kyra_etl.model import ACCOUNT, LOGS, Folder, Found, Integration, Limits, LogFile, Window
+from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.state import State
 
 PAGE = 1_000
 
 SMALL_REGION = 8
-"""Day folders up to which a region is listed whole in every run: it costs no more than looking back."""
+"""Day folders up to which a region is always looked through whole: it costs no more than looking back."""
 
-SWEEP_EVERY = timedelta(hours=24)
-SWEEP_DAYS = 35
-"""CloudTrail retries a delivery for 30 days."""
+SMALL_BUCKET = 200
+"""Regions' folders up to which everything is listed in every run: some 30 cents a day at five minutes' pace."""
 
-MIDNIGHT = timedelta(minutes=15)
-"""Names run up to some minutes ahead, so tomorrow's folder may have files before midnight."""
-
-
-@dataclass
-class _Region:
-    """Where one account's files of one region and kind lie: a folder for each layout that is or was in use."""
-
-    account: str
-    name: str
-    is_logs: bool
-    folders: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Seen:
-    """What the listing of one region adds to its checkpoint."""
-
-    day: date | None = None
-    last_key: str | None = None
-    last_delivered_at: datetime | None = None
-    days: set[date] = field(default_factory=set)
-
-
-def account_folders(bucket: LogBucket, prefix: str) -> Iterator[str]:
-    """Every account's folder, of accounts' own trails and of organization trails."""
-    for folder in bucket.folders(keys.logs_root(prefix)):
-        if keys.account_of_folder(folder):
-            yield folder
-        elif keys.is_organization_folder(folder):
-            for inner in bucket.folders(folder):
-                if keys.account_of_folder(inner):
-                    yield inner
-
-
-def regions(bucket: LogBucket, prefix: str, accounts: Collection[str] | None = None) -> list[_Region]:
-    """Every account's regions, asked for account by account: no two need have the same.
-
-    Both layouts of an account's region are one region, so that its checkpoint speaks for all of it.
-    """
-    found: dict[tuple[str, str, str], _Region] = {}
-    for account_folder in account_folders(bucket, prefix):
-        account = keys.account_of_folder(account_folder) or ""
-        if accounts is not None and account not in accounts:
-            continue
-        for kind_folder in bucket.folders(account_folder):
-            kind = _last(kind_folder)
-            for region_folder in bucket.folders(kind_folder):
-                name = _last(region_folder)
-                region = found.setdefault((account, kind, name), _Region(account, name, kind == "CloudTrail"))
-                region.folders.append(region_folder)
-    return list(found.values())
+PATIENCE = 10
+"""Folders in a row that cannot be listed, after which the rest is not tried either."""
 
 
 def discover(
@@ -86,128 +42,224 @@ def discover(
     *,
     bucket: LogBucket,
     state: State,
-    now: datetime,
-    lookback_days: int,
+    limits: Limits,
+    clock: Clock,
     progress: Progress,
     window: Window | None = None,
-    accounts: Collection[str] | None = None,
+    alive: Callable[[], object] = lambda: None,
 ) -> Found:
-    """List what may be new and tell the ledger. With a `window`, only its days are listed, and checkpoints stay."""
-    found = Found()
-    checkpoints = {(row["account"], row["region"]): row for row in state.ledger.checkpoints(integration.name)}
-    server_now = bucket.now()
-    progress.stage("Discovering")
-    discovered = regions(bucket, integration.prefix, accounts)
-    progress.stage("Listing", len(discovered))
-    for region in discovered:
-        listing = _Listing(run_id, integration, bucket, state, now, found)
-        if window is not None:
-            listing.days(region, window.days())
-        else:
-            checkpoint = checkpoints.get((region.account, region.name)) if region.is_logs else None
-            listing.since(region, checkpoint, server_now, lookback_days)
-        progress.advance()
-    return found
+    """List what is due and tell the ledger of the log files. `alive` is called as the work goes on.
+
+    With a `window` its days are listed in every region, whatever is due, and checkpoints stay as they are. Raises
+    CollectError when the bucket cannot be listed at all; where some folders could not, `Found.problem` says why.
+    """
+    search = _Search(run_id, integration, bucket, state, limits, clock, progress, alive)
+    return search.sync() if window is None else search.window(window)
 
 
 @dataclass
-class _Listing:
-    """The listing of one region's folders."""
+class _Search:
+    """One run's way through the bucket. Times are the bucket server's, as far as they decide anything."""
 
     run_id: str
     integration: Integration
     bucket: LogBucket
     state: State
-    now: datetime
-    found: Found
-    seen: _Seen = field(default_factory=_Seen)
+    limits: Limits
+    clock: Clock
+    progress: Progress
+    alive: Callable[[], object]
+    found: Found = field(default_factory=Found)
 
-    def since(
-        self, region: _Region, checkpoint: Mapping[str, Any] | None, server_now: datetime, lookback_days: int
-    ) -> None:
-        """List the days that can still receive files, and move the region's checkpoint on."""
-        whole = checkpoint is None or (checkpoint["day_folders"] or 0) <= SMALL_REGION
-        swept_at = checkpoint["swept_at"] if checkpoint is not None else None
-        sweep = whole or swept_at is None or swept_at <= self.now - SWEEP_EVERY
-        for folder in region.folders:
-            if whole:
-                days = day_folders(self.bucket, folder)
-            else:
-                newest = checkpoint["day"] if checkpoint is not None else None
-                days = recent_days(server_now, newest, SWEEP_DAYS if sweep else lookback_days)
-            for day in days:
-                self._day(keys.day_folder(folder, day))
-        if region.is_logs:
-            known = (checkpoint["day_folders"] or 0) if checkpoint is not None else 0
-            self.state.ledger.save_checkpoint(
-                self.integration.name,
-                account=region.account,
-                region=region.name,
-                day=self.seen.day,
-                last_key=self.seen.last_key,
-                last_delivered_at=self.seen.last_delivered_at,
-                listed_at=self.now,
-                day_folders=max(known, len(self.seen.days)),
-                swept_at=self.now if sweep else None,
-            )
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+        self._now = self.bucket.now()
+        self._known = {folder.folder: folder for folder in self.state.ledger.folders(self.integration.name)}
+        used = self.state.ledger.list_requests(self.integration.name, self._now.date()).get(self._now.date(), 0)
+        self._allowance = cadence.allowance(self.limits, used, self._now)
+        self._lock = threading.Lock()
+        self._counted = self._promised = self._failures = self._successes = 0
+        self._logs: list[LogFile] = []
+        self._done: list[Folder] = []
 
-    def days(self, region: _Region, days: Collection[date]) -> None:
-        """List exactly these days."""
-        for folder in region.folders:
-            for day in days:
-                self._day(keys.day_folder(folder, day))
+    def sync(self) -> Found:
+        folders = self._regions(self._may_go_on)
+        small = self._is_small()
+        due = sorted((cadence.due_at(one, self._now, small=small), one.folder) for one in folders)
+        owed = [self._known[folder] for at, folder in due if cadence.is_due(at, self._now)]
+        self.progress.stage("Listing", len(owed))
+        self._list(self._affordable(owed))
+        return self.found
 
-    def _day(self, folder: str) -> None:
-        seen = self.seen
-        listing = self.bucket.files(folder)
-        while page := list(islice(listing, PAGE)):
-            self.found.listed += len(page)
-            logs: list[LogFile] = []
-            for file in page:
-                info = keys.parse_key(file.key, file.size)
-                if info.kind != "log":
-                    self.found.ignored[info.kind] += 1
-                    continue
-                logs.append(replace(file, account=info.account, region=info.region, day=info.day))
-                if info.day is not None:
-                    seen.days.add(info.day)
-                    seen.day = max(filter(None, (seen.day, info.day)))
-                seen.last_key = max(filter(None, (seen.last_key, file.key)))
-                if file.last_modified is not None:
-                    seen.last_delivered_at = max(filter(None, (seen.last_delivered_at, file.last_modified)))
-            if logs:
-                observed = self.state.ledger.observe(
-                    self.run_id, self.integration.name, self.integration.bucket, logs, "listed", self.now
-                )
-                self.found.already_loaded += observed.already_loaded
-                # Hinted already, or listed twice while the bucket changed: one log file all the same.
-                self.found.listed -= observed.repeated
+    def window(self, window: Window) -> Found:
+        folders, days = self._regions(lambda: True), window.days()
+        self.progress.stage("Listing", len(folders) * len(days))
+        self._list(Task(one, keys.day_folder(one.folder, day), keeps=False) for one in folders for day in days)
+        return self.found
+
+    # ── what there is ──
+
+    def _regions(self, may_go_on: Callable[[], bool]) -> list[Folder]:
+        """Every region's folder of every account, those found just now included.
+
+        Accounts are looked for in every run, their regions when that is due.
+        """
+        self.progress.stage("Discovering")
+        accounts = set(self._accounts()) if may_go_on() else set(self._known)
+        small = self._is_small()
+        due = sorted((self._explore_at(folder, small), folder) for folder in accounts)
+        owed = deque(folder for at, folder in due if cadence.is_due(at, self._now))
+        with ThreadPoolExecutor(self.limits.list_threads, thread_name_prefix="explore") as pool:
+            while owed and may_go_on():
+                some = [owed.popleft() for _ in range(min(len(owed), self.limits.list_threads * 4))]
+                for folders in pool.map(self._explore, some):
+                    self._remember(folders)
+                self._hand_over()
+        self.found.waiting += len(owed)
+        return [one for one in self._known.values() if one.kind != ACCOUNT and _account_folder(one.folder) in accounts]
+
+    def _accounts(self) -> Iterator[str]:
+        """Every account's folder, of accounts' own trails and of organization trails."""
+        for folder in self._folders(keys.logs_root(self.integration.prefix)):
+            if keys.account_of_folder(folder):
+                yield folder
+            elif keys.is_organization_folder(folder):
+                yield from (inner for inner in self._folders(folder) if keys.account_of_folder(inner))
+
+    def _explore_at(self, folder: str, small: bool) -> datetime:
+        known = self._known.get(folder)
+        return datetime.min if known is None else cadence.explore_at(known, self._now, small=small)
+
+    def _explore(self, account_folder: str) -> list[Folder]:
+        """An account's own folder and those of its regions, asked for: no two accounts need have the same.
+
+        Folders of other services are passed over.
+        """
+        account = keys.account_of_folder(account_folder) or ""
+        found = [Folder(account_folder, account, found_at=self._now, listed_at=self._now)]
+        try:
+            for kind_folder in self._folders(account_folder):
+                kind = _last(kind_folder)
+                if kind.startswith(LOGS):
+                    found += [
+                        Folder(folder, account, _last(folder), kind, self._now) for folder in self._folders(kind_folder)
+                    ]
+        except CollectError as problem:
+            with self._lock:
+                self._failed(problem)
+            return []
+        with self._lock:
+            self._successes += 1
+        return found
+
+    def _folders(self, prefix: str) -> list[str]:
+        folders = list(self.bucket.folders(prefix))
+        self._count(cadence.requests_for(len(folders)))
+        return folders
+
+    def _remember(self, folders: list[Folder]) -> None:
+        new = [one for one in folders if one.kind == ACCOUNT or one.folder not in self._known]
+        self._known.update((one.folder, one) for one in new)
+        self._done += new
+
+    def _is_small(self) -> bool:
+        return sum(folder.kind != ACCOUNT for folder in self._known.values()) <= SMALL_BUCKET
+
+    # ── what of it is listed ──
+
+    def _affordable(self, owed: list[Folder]) -> Iterator[Task]:
+        """One task after the other while the budgets last, the most overdue folder first."""
+        for number, folder in enumerate(owed):
+            if not self._may_go_on():
+                self.found.waiting += len(owed) - number
+                self.found.waiting_new += sum(one.listed_at is None for one in owed[number:])
+                return
+            self._promised += 1
+            self.found.folders[cadence.tier(folder, self._now)] += 1
+            yield self._task(folder)
+
+    def _may_go_on(self) -> bool:
+        return (
+            self.found.requests + self._promised < self._allowance
+            and self._failures < PATIENCE
+            and self.clock() < self._started + timedelta(seconds=self.limits.list_seconds)
+        )
+
+    def _task(self, folder: Folder) -> Task:
+        """Where a folder's listing begins, and which of its times it brings up to date."""
+        if folder.listed_at is None or folder.day_folders <= SMALL_REGION:
+            return Task(folder, folder.folder, sweeps=True, rechecks=True)
+        sweeps = cadence.is_owed(folder.swept_at, cadence.SWEEP_EVERY, self._now)
+        rechecks = sweeps or cadence.is_owed(folder.rechecked_at, cadence.RECHECK_EVERY, self._now)
+        days = cadence.SWEEP_DAYS if sweeps else cadence.RECHECK_DAYS if rechecks else 0
+        first = cadence.first_day(self._now.date(), folder.day, max(days, self.limits.lookback_days))
+        return Task(folder, folder.folder, keys.day_folder(folder.folder, first), sweeps, rechecks)
+
+    def _list(self, tasks: Iterator[Task]) -> None:
+        for page in pages(self.bucket, tasks, threads=self.limits.list_threads, page=PAGE):
+            self._take(page)
+            if len(self._logs) >= PAGE or len(self._done) >= PAGE:
+                self._hand_over()
+        self._hand_over()
+        if self.found.problem is not None and not self._successes:
+            raise self.found.problem
+
+    def _take(self, page: Page) -> None:
+        self.found.listed += page.listed
+        self.found.ignored += page.ignored
+        self._logs += page.logs
+        if not page.is_last:
+            return
+        self.progress.advance()
+        self._promised -= 1
+        self._count(cadence.requests_for(page.seen.listed))
+        if page.problem is not None:
+            self._failed(page.problem)
+            return
+        self._successes += 1
+        self._failures = 0
+        if page.task.keeps:
+            self._done.append(self._listed(page.task, page.seen))
+
+    def _listed(self, task: Task, seen: Seen) -> Folder:
+        known = task.folder
+        return replace(
+            known,
+            listed_at=self._now,
+            swept_at=self._now if task.sweeps else None,
+            rechecked_at=self._now if task.rechecks else None,
+            day=max(filter(None, (known.day, *seen.days)), default=None),
+            last_key=max(filter(None, (known.last_key, seen.last_key)), default=None),
+            last_delivered_at=max(filter(None, (known.last_delivered_at, seen.last_delivered_at)), default=None),
+            day_folders=max(known.day_folders, len(seen.days)),
+        )
+
+    def _hand_over(self) -> None:
+        """Tell the ledger what was seen, and only then that it was listed: a crash in between costs a listing."""
+        name, ledger = self.integration.name, self.state.ledger
+        for start in range(0, len(self._logs), PAGE):
+            logs = self._logs[start : start + PAGE]
+            observed = ledger.observe(self.run_id, name, self.integration.bucket, logs, "listed", self._started)
+            self.found.already_loaded += observed.already_loaded
+            # Hinted already, or listed twice while the bucket changed: one log file all the same.
+            self.found.listed -= observed.repeated
+        ledger.save_listing(name, self._done, requests=self._counted, day=self._now.date())
+        self._logs, self._done, self._counted = [], [], 0
+        self.alive()
+
+    def _count(self, requests: int) -> None:
+        with self._lock:
+            self.found.requests += requests
+            self._counted += requests
+
+    def _failed(self, problem: CollectError) -> None:
+        self._failures += 1
+        self.found.problem = self.found.problem or problem
 
 
-def day_folders(bucket: LogBucket, region_folder: str) -> list[date]:
-    """Every day that has a folder, oldest first."""
-    days = []
-    for year in bucket.folders(region_folder):
-        for month in bucket.folders(year):
-            for folder in bucket.folders(month):
-                try:
-                    days.append(datetime.strptime(folder[-11:], "%Y/%m/%d/").date())
-                except ValueError:
-                    continue
-    return sorted(days)
-
-
-def recent_days(server_now: datetime, newest: date | None, lookback_days: int) -> list[date]:
-    """Days that can still receive files: by the server's clock, and around the newest folder seen.
-
-    The second part is for trails that stopped and buckets that are filled by hand.
-    """
-    today = server_now.date()
-    days = {today - timedelta(days=back) for back in range(lookback_days + 1)}
-    days.add((server_now + MIDNIGHT).date())
-    if newest is not None:
-        days |= {newest - timedelta(days=1), newest}
-    return sorted(days)
+def _account_folder(region_folder: str) -> str:
+    """("AWSLogs/1…/CloudTrail/eu-west-1/") → "AWSLogs/1…/"."""
+    return region_folder.rsplit("/", 3)[0] + "/"
 
 
 def _last(folder: str) -> str:

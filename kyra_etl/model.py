@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
+from kyra_etl.errors import CollectError
+
 LogFileState = Literal["pending", "planned", "loaded", "quarantined", "gone"]
 """Where a log file stands in the ledger. Ignored keys are counted, not kept."""
 
@@ -84,6 +86,41 @@ class LedgerEntry:
     next_retry_at: datetime | None = None
 
 
+ACCOUNT, LOGS = "account", "CloudTrail"
+"""Kinds of folders: an account's own, and those of log files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of a bucket, and how far it was listed.
+
+    Of `kind` ACCOUNT it is an account's own, which is searched for others; LOGS holds log files of a region; any other
+    kind (CloudTrail-Digest …) lies beside those. Times are the bucket server's, None for never.
+    """
+
+    folder: str
+    account: str
+    region: str = ""
+    kind: str = ACCOUNT
+    found_at: datetime | None = None
+    listed_at: datetime | None = None
+    """Also the time when an account's folder was last searched."""
+    rechecked_at: datetime | None = None
+    """When it was last looked through for files that came some days late."""
+    swept_at: datetime | None = None
+    """When it was last looked through for files that came weeks late."""
+    day: date | None = None
+    """The newest day folder seen."""
+    last_key: str | None = None
+    last_delivered_at: datetime | None = None
+    day_folders: int = 0
+    """The most day folders seen at a time."""
+
+    @property
+    def is_logs(self) -> bool:
+        return self.kind == LOGS
+
+
 @dataclass(slots=True)
 class Found:
     """What listing saw, while it goes on: `listed == already_loaded + linked to the run + ignored`."""
@@ -91,6 +128,16 @@ class Found:
     listed: int = 0
     already_loaded: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    """LIST requests made."""
+    folders: Counter[str] = field(default_factory=Counter)
+    """Folders listed, by tier."""
+    waiting: int = 0
+    """Folders that were due, and are left to the next run by a budget."""
+    waiting_new: int = 0
+    """Of those, the ones that were never listed."""
+    problem: CollectError | None = None
+    """Why a folder could not be listed, the first of them; the others were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +322,14 @@ class RunReport:
     alerts: int = 0
     """Alerts created by the run."""
     batches: int = 0
+    list_requests: int = 0
+    folders_listed: int = 0
+    folders_waiting: int = 0
+    """Folders that were due to be listed, and are left to the next run by a budget (see Limits)."""
+    initial: bool = False
+    """Whether the initial sync goes on in the next run: folders are left that were never listed."""
+    notices: Mapping[str, int] = field(default_factory=dict)
+    """Messages taken from the queue, by what they were."""
     ignored_by_kind: Mapping[str, int] = field(default_factory=dict)
     quarantined_by_reason: Mapping[str, int] = field(default_factory=dict)
     lag_p50: float | None = None
@@ -312,5 +367,13 @@ class Limits:
     """Processes that decode a large load; 0 means one a core, 1 none besides this one."""
     lookback_days: int = 1
     """Date folders before today that every sync lists."""
+    list_threads: int = 16
+    """Folders listed at the same time."""
+    list_seconds: int = 900
+    """How long a run lists; what is due and not listed by then comes first in the next."""
+    list_budget_run: int = 100_000
+    """LIST requests of a run."""
+    list_budget_day: int = 2_000_000
+    """LIST requests of a UTC day and integration, spread over the day; see kyra_etl/cadence.py for the price."""
     lease_seconds: int = 240
     retain_days: int | None = None

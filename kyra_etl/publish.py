@@ -12,10 +12,10 @@ from kyra_etl.state import State
 from kyra_etl.status import rows, status
 
 
-def publish_run(report: RunReport, *, lake: Lake, state: State, now: datetime) -> None:
+def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State, now: datetime) -> None:
     """Publish a finished run: itself, the log files it changed, its alerts and their events, and the status."""
     day = report.started_at.date()
-    lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": "succeeded"}], day)
+    lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": ended}], day)
     changed = [file for file in state.ledger.log_files(report.started_at) if file["run_id"] == report.run_id]
     if changed:
         lake.write_table("log_files", report.run_id, changed, day)

@@ -20,6 +20,7 @@ from kyra_etl.owner import is_gone, owner_of, run_of
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.publish import publish_run
 from kyra_etl.state import Lease, State
+from kyra_etl.state.runs import RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Recorded:
     run_id: str
     started_at: datetime
     report: RunReport | None = None
+    problem: KyraError | None = None
+    """Why the run counts as failed, although it did all that could be done and has a report; raised at its end."""
 
 
 @contextmanager
@@ -73,9 +76,13 @@ def recorded(verb: Literal["sync", "backfill", "load"], integration: str, kit: K
         runs.finish(entry.run_id, None, state="failed", error=said, now=clock())
         raise
     skipped = entry.report is not None and entry.report.skipped is not None
-    runs.finish(entry.run_id, entry.report, state="skipped" if skipped else "succeeded", error=None, now=clock())
+    ended: RunState = "failed" if entry.problem else "skipped" if skipped else "succeeded"
+    why = str(entry.problem) if entry.problem else None
+    runs.finish(entry.run_id, entry.report, state=ended, error=why, now=clock())
     if entry.report is not None and not skipped:
-        publish_run(entry.report, lake=kit.lake, state=kit.state, now=clock())
+        publish_run(entry.report, ended, lake=kit.lake, state=kit.state, now=clock())
+    if entry.problem is not None:
+        raise entry.problem
 
 
 def release_dead(kit: Kit) -> None:
@@ -192,6 +199,10 @@ def report(run: Run, kit: Kit, found: Found, detected: DetectReport) -> RunRepor
         expired=tally["expired"],
         alerts=detected.alerts_new,
         batches=tally["batches"],
+        list_requests=found.requests,
+        folders_listed=found.folders.total(),
+        folders_waiting=found.waiting,
+        initial=run.historical and found.waiting_new > 0,
         ignored_by_kind=dict(sorted(found.ignored.items())),
         quarantined_by_reason=tally["quarantined_by_reason"],
         lag_p50=tally["lag_p50"],

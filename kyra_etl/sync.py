@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+
 from kyra_etl.batch import tidy
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
@@ -55,7 +58,7 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         bucket,
         entry.started_at,
         account=integration.account_id,
-        historical=state.runs.last(integration.name, verb="sync") is None,
+        historical=_is_initial(state, integration.name),
         lease=lease,
     )
     tidy(lake=kit.lake, state=state)
@@ -64,14 +67,36 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         integration,
         bucket=bucket,
         state=state,
-        now=run.started_at,
-        lookback_days=kit.limits.lookback_days,
+        limits=kit.limits,
+        clock=kit.clock,
         progress=kit.progress,
+        alive=_renewing(lease, kit),
     )
+    entry.problem = found.problem
     state.ledger.carry(run.run_id, integration.name, kit.clock())
     load_found(run, kit)
     detected = run_detections(kit)
     return report(run, kit, found, detected)
+
+
+def _renewing(lease: Lease, kit: Kit) -> Callable[[], None]:
+    """Renews the lease when a quarter of it has passed since the last time."""
+    renewed = kit.clock()
+
+    def alive() -> None:
+        nonlocal renewed
+        if kit.clock() - renewed > timedelta(seconds=kit.limits.lease_seconds / 4):
+            lease.renew(kit.limits.lease_seconds)
+            renewed = kit.clock()
+
+    return alive
+
+
+def _is_initial(state: State, name: str) -> bool:
+    """Whether log files of the time before the integration are still coming in: their alerts are no news."""
+    ended = [state.runs.last(name, how, verb="sync") for how in ("succeeded", "failed")]
+    reports = [(run["started_at"], run["report"]) for run in ended if run is not None and run["report"] is not None]
+    return not reports or bool(max(reports, key=lambda one: one[0])[1].get("initial"))
 
 
 def _skipped(entry: Recorded, integration: Integration, why: str, clock: Clock) -> RunReport:

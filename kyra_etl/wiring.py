@@ -105,8 +105,9 @@ def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
         return FolderBucket.at(integration.bucket, clock=parts.clock)
     from kyra_etl.aws.bucket import open_bucket
 
-    config = parts.config
-    return open_bucket(integration, endpoint_url=config.aws_endpoint_url, connections=config.limits.fetch_threads)
+    limits = parts.config.limits
+    connections = max(limits.fetch_threads, limits.list_threads)
+    return open_bucket(integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections)
 
 
 def analyst(parts: Parts) -> Analyst:

@@ -57,7 +57,8 @@ class Integrations:
         with self._database.write() as connection:
             _require(connection, name)
             connection.execute(delete(_integrations).where(_integrations.c.name == name))
-            connection.execute(delete(tables.checkpoints).where(tables.checkpoints.c.integration == name))
+            for table in (tables.checkpoints, tables.list_requests):
+                connection.execute(delete(table).where(table.c.integration == name))
 
     def pause(self, name: str, paused: bool) -> None:
         """Stops syncs from picking the integration up, or lets them again."""

@@ -165,14 +165,26 @@ checkpoints = Table(
     "checkpoints",
     metadata,
     Column("integration", Str, primary_key=True),
-    Column("account", Str, primary_key=True),
-    Column("region", Str, primary_key=True),
+    Column("folder", Str, primary_key=True),
+    Column("account", Str, nullable=False),
+    Column("region", Str, nullable=False),
+    Column("kind", Str, nullable=False),
+    Column("found_at", Time),
+    Column("listed_at", Time),
+    Column("rechecked_at", Time),
+    Column("swept_at", Time),
     Column("day", Date),
     Column("last_key", Str),
     Column("last_delivered_at", Time),
-    Column("listed_at", Time),
-    Column("day_folders", Integer),
-    Column("swept_at", Time),
+    Column("day_folders", Integer, nullable=False, server_default="0"),
+)
+
+list_requests = Table(
+    "list_requests",
+    metadata,
+    Column("integration", Str, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
 )
 
 batches = Table(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kyra_etl.errors import UnknownName, UsageError
-from kyra_etl.model import Integration, Probe
+from kyra_etl.model import LOGS, Folder, Integration, Probe
 from kyra_etl.state import State
 from tests.state.making import DAY, NOW, file, sync
 
@@ -69,7 +69,7 @@ def test_removing_keeps_what_was_loaded_and_forgets_the_rest(state: State) -> No
     state.integrations.add(ACME, NOW)
     state.integrations.save_check("acme", [Probe("read", True, "fine")], NOW)
     state.integrations.save_trails("acme", [{"name": "main"}], NOW)
-    state.ledger.save_checkpoint("acme", account="1", region="r", day=DAY)
+    state.ledger.save_listing("acme", [Folder("AWSLogs/1/CloudTrail/r/", "1", "r", LOGS)], requests=1, day=DAY)
     sync(state, [file(1)])
 
     state.integrations.remove("acme")

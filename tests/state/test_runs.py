@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from kyra_etl.errors import StateError
-from kyra_etl.model import DetectReport, RunReport
+from kyra_etl.model import LOGS, DetectReport, Folder, RunReport
 from kyra_etl.state import QueueEntry, State
 from tests.state.making import DAY, NOW, committing, file, observed, planned, sync
 
@@ -110,30 +112,61 @@ def test_a_failing_detection_stays_queued_and_is_told_of(state: State) -> None:
     assert [entry.batch_id for entry in state.queue.pending()] == [second.batch_id]
 
 
-def test_checkpoints_are_kept_for_each_account_and_region(state: State) -> None:
-    save = state.ledger.save_checkpoint
-    save("acme", account="222222222222", region="eu-west-1", day=DAY, last_key="k1", listed_at=NOW)
-    save("acme", account="111111111111", region="us-east-1", day=DAY, last_delivered_at=NOW, swept_at=NOW)
-    save("acme", account="222222222222", region="eu-west-1", last_key="k2", day_folders=4, listed_at=LATER)
-    save("other", account="111111111111", region="us-east-1")
+def region(account: str, name: str, layout: str = "", **more: Any) -> Folder:
+    return Folder(f"AWSLogs/{layout}{account}/CloudTrail/{name}/", account, name, LOGS, **more)
 
-    first, second = state.ledger.checkpoints("acme")
 
-    nothing = dict.fromkeys(("day", "last_key", "last_delivered_at", "listed_at", "day_folders", "swept_at"))
-    assert first == nothing | {"account": "111111111111", "region": "us-east-1", "day": DAY} | dict.fromkeys(
-        ("last_delivered_at", "swept_at"), NOW
-    )
-    assert second == nothing | {"account": "222222222222", "region": "eu-west-1", "day": DAY} | {
-        "last_key": "k2",
-        "day_folders": 4,
-        "listed_at": LATER,
+def test_folders_are_kept_and_what_a_listing_does_not_say_stays(state: State) -> None:
+    ireland, virginia = region("222222222222", "eu-west-1"), region("111111111111", "us-east-1")
+    account = Folder("AWSLogs/222222222222/", "222222222222", found_at=NOW)
+    listed = replace(ireland, found_at=NOW, listed_at=NOW, swept_at=NOW, day=DAY, last_key="k1", day_folders=3)
+    state.ledger.save_listing("acme", [account, listed, virginia], requests=7, day=DAY)
+    state.ledger.save_listing("other", [virginia], requests=1, day=DAY)
+
+    again = replace(ireland, found_at=LATER, listed_at=LATER, last_key="k2", day_folders=4)
+    state.ledger.save_listing("acme", [again], requests=0, day=DAY)
+
+    assert sorted(state.ledger.folders("acme"), key=lambda one: one.folder) == [
+        virginia,
+        account,
+        replace(listed, listed_at=LATER, last_key="k2", day_folders=4),
+    ]
+
+
+def test_a_checkpoint_speaks_for_all_folders_of_an_account_s_region(state: State) -> None:
+    own = region("1", "eu-west-1", listed_at=LATER, day=DAY, last_key="a", last_delivered_at=NOW, day_folders=3)
+    organization = region("1", "eu-west-1", "o-x/", listed_at=NOW, day_folders=2, last_delivered_at=LATER)
+    digests = replace(own, folder="AWSLogs/1/CloudTrail-Digest/eu-west-1/", kind="CloudTrail-Digest")
+    state.ledger.save_listing("acme", [own, organization, digests, region("0", "us-east-1")], requests=0, day=DAY)
+
+    empty, both = state.ledger.checkpoints("acme")
+
+    assert (empty["account"], empty["region"], empty["listed_at"], empty["day_folders"]) == ("0", "us-east-1", None, 0)
+    assert both == {
+        "account": "1",
+        "region": "eu-west-1",
+        "day": DAY,
+        "last_key": "a",
+        "last_delivered_at": LATER,
+        "listed_at": NOW,
+        "day_folders": 5,
+        "swept_at": None,
     }
+
+
+def test_list_requests_add_up_by_day_and_integration(state: State) -> None:
+    tomorrow = DAY + timedelta(days=1)
+    for integration, day, requests in [("acme", DAY, 3), ("acme", DAY, 4), ("acme", tomorrow, 1), ("other", DAY, 9)]:
+        state.ledger.save_listing(integration, [], requests=requests, day=day)
+
+    assert state.ledger.list_requests("acme", DAY) == {DAY: 7, tomorrow: 1}
+    assert state.ledger.list_requests("acme", tomorrow) == {tomorrow: 1}
 
 
 def test_deleting_every_checkpoint_loses_and_doubles_nothing(state: State) -> None:
     files = [file(1), file(2)]
     sync(state, files)
-    state.ledger.save_checkpoints("acme", [{"account": "1", "region": "eu-west-1", "day": DAY, "listed_at": NOW}])
+    state.ledger.save_listing("acme", [region("1", "eu-west-1", day=DAY, listed_at=NOW)], requests=0, day=DAY)
     before = state.ledger.counts("acme")
 
     assert state.ledger.delete_checkpoints("acme") == 1

@@ -1,0 +1,108 @@
+"""How often which folder is listed, from which day on, and what that costs.
+
+Listing finds what is new by comparing with the ledger, so a cadence decides when something is found, never whether.
+
+| a region's folder | delivered to within | is listed                                                     |
+|-------------------|---------------------|---------------------------------------------------------------|
+| hot               | an hour             | in every run                                                  |
+| warm              | a day               | every quarter of an hour                                      |
+| cold              | longer ago, never   | every hour                                                    |
+| a neighbour's     |                     | once a day: digests, insights … are counted, not loaded       |
+
+In a small bucket all are hot. Whatever its tier, a folder is looked through from yesterday on, once an hour from three
+days ago, once a day from 35 days ago; and from the beginning while it is new or has few days. Late files are found with
+that delay at most: CloudTrail retries a delivery for thirty days.
+
+All times are the bucket server's, so that machines with different clocks keep one cadence.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import Literal
+
+from kyra_etl.model import Folder, Limits
+
+Tier = Literal["hot", "warm", "cold", "neighbour"]
+TIERS: tuple[Tier, ...] = ("hot", "warm", "cold", "neighbour")
+
+EVERY: dict[Tier, timedelta] = {
+    "hot": timedelta(0),
+    "warm": timedelta(minutes=15),
+    "cold": timedelta(hours=1),
+    "neighbour": timedelta(hours=24),
+}
+EXPLORE_EVERY = timedelta(hours=1)
+"""How often a known account is searched for new regions in a large bucket; accounts are looked for in every run."""
+
+RECHECK_EVERY, RECHECK_DAYS = timedelta(hours=1), 3
+SWEEP_EVERY, SWEEP_DAYS = timedelta(hours=24), 35
+
+SLACK = timedelta(seconds=30)
+"""Runs do not start to the second: what is due this soon is due now."""
+
+PRICE = 0.005 / 1000
+"""US dollars for one LIST request, S3 Standard in us-east-1; other regions are up to a half dearer."""
+
+HEAD_START = timedelta(hours=1)
+"""The day's LIST budget is spread over the day, this much ahead, so that its end has some left too."""
+
+
+def tier(folder: Folder, now: datetime) -> Tier:
+    """How lively a region's folder is."""
+    if not folder.is_logs:
+        return "neighbour"
+    quiet = now - folder.last_delivered_at if folder.last_delivered_at is not None else timedelta.max
+    return "hot" if quiet <= timedelta(hours=1) else "warm" if quiet <= timedelta(days=1) else "cold"
+
+
+def due_at(folder: Folder, now: datetime, *, small: bool) -> datetime:
+    """When the folder is to be listed again: the earlier, the more urgent."""
+    every = EVERY["hot"] if small else EVERY[tier(folder, now)]
+    return _after(folder.listed_at, every, now)
+
+
+def is_due(at: datetime, now: datetime) -> bool:
+    """Whether something due at a time is due now."""
+    return at <= now + SLACK
+
+
+def explore_at(account: Folder, now: datetime, *, small: bool) -> datetime:
+    """When an account's folder is to be searched for kinds and regions again."""
+    return _after(account.listed_at, timedelta(0) if small else EXPLORE_EVERY, now)
+
+
+def is_owed(last: datetime | None, every: timedelta, now: datetime) -> bool:
+    """Whether a sweep last made at a time is to be made again."""
+    return is_due(_after(last, every, now), now)
+
+
+def first_day(today: date, newest: date | None, days: int) -> date:
+    """The day from which a folder is looked through: so many days back, or from the newest folder seen.
+
+    The latter is for trails that stopped and buckets that are filled by hand. Days to come are included: names run
+    ahead of time by some minutes.
+    """
+    back = today - timedelta(days=days)
+    return back if newest is None else min(back, newest - timedelta(days=1))
+
+
+def allowance(limits: Limits, used: int, now: datetime) -> int:
+    """LIST requests that a run may make, after so many were made this (UTC) day."""
+    share = (now - datetime.combine(now.date(), time.min) + HEAD_START) / timedelta(days=1)
+    return max(0, min(limits.list_budget_run, int(limits.list_budget_day * min(share, 1.0)) - used))
+
+
+def requests_for(entries: int) -> int:
+    """LIST requests that a listing of so many keys and folders takes: S3 gives a thousand at a time."""
+    return max(1, -(-entries // 1000))
+
+
+def cost(requests: int) -> float:
+    """What so many LIST requests cost, in US dollars."""
+    return requests * PRICE
+
+
+def _after(last: datetime | None, every: timedelta, now: datetime) -> datetime:
+    # A time to come was written by a clock that was wrong.
+    return datetime.min if last is None or last > now + SLACK else last + every

@@ -1,0 +1,109 @@
+"""List many folders at once, a page at a time."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from itertools import islice
+
+from kyra_etl.cloudtrail import keys
+from kyra_etl.errors import CollectError
+from kyra_etl.model import Folder, LogFile
+from kyra_etl.ports import LogBucket
+
+AHEAD = 2
+"""Pages asked for ahead, by thread: with the page's size this bounds the memory of a listing of any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A folder to list: its keys below `prefix` that come after `start_after`.
+
+    `sweeps` and `rechecks` say which looking back it does, `keeps` whether it counts as a listing of the folder.
+    """
+
+    folder: Folder
+    prefix: str
+    start_after: str = ""
+    sweeps: bool = False
+    rechecks: bool = False
+    keeps: bool = True
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a listing saw so far."""
+
+    listed: int = 0
+    days: set[date] = field(default_factory=set)
+    last_key: str | None = None
+    last_delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a folder's listing: its log files, and how many other objects of which kind."""
+
+    task: Task
+    seen: Seen
+    listed: int
+    logs: tuple[LogFile, ...]
+    ignored: Counter[str]
+    is_last: bool
+    problem: CollectError | None = None
+    """Why the folder could not be listed further."""
+
+
+def pages(bucket: LogBucket, tasks: Iterator[Task], *, threads: int, page: int) -> Iterator[Page]:
+    """Every page of every task, as they come. Tasks are taken one by one, only when they can begin soon.
+
+    A folder that cannot be listed ends with a page that says why, and the others go on.
+    """
+    waiting: deque[tuple[_Listing, Future[Page]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="list") as pool:
+        while True:
+            while len(waiting) < threads * AHEAD and (task := next(tasks, None)) is not None:
+                listing = _Listing(bucket, task, page)
+                waiting.append((listing, pool.submit(listing.turn)))
+            if not waiting:
+                return
+            listing, future = waiting.popleft()
+            got = future.result()
+            if not got.is_last:
+                waiting.append((listing, pool.submit(listing.turn)))
+            yield got
+
+
+class _Listing:
+    """One folder's listing; each turn reads a page, in whichever thread."""
+
+    def __init__(self, bucket: LogBucket, task: Task, page: int) -> None:
+        self._task, self._page = task, page
+        self._files = bucket.files(task.prefix, task.start_after)
+        self._seen = Seen()
+
+    def turn(self) -> Page:
+        problem: CollectError | None = None
+        files: list[LogFile] = []
+        try:
+            files.extend(islice(self._files, self._page))
+        except CollectError as error:
+            problem = error
+        seen, logs, ignored = self._seen, [], Counter[str]()
+        seen.listed += len(files)
+        for file in files:
+            info = keys.parse_key(file.key, file.size)
+            if info.day is not None:
+                seen.days.add(info.day)
+            if info.kind != "log":
+                ignored[info.kind] += 1
+                continue
+            logs.append(replace(file, account=info.account, region=info.region, day=info.day))
+            seen.last_key = max(filter(None, (seen.last_key, file.key)))
+            if file.last_modified is not None:
+                seen.last_delivered_at = max(filter(None, (seen.last_delivered_at, file.last_modified)))
+        is_last = problem is not None or len(files) < self._page
+        return Page(self._task, seen, len(files), tuple(logs), ignored, is_last, problem)

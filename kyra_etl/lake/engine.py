@@ -346,7 +346,8 @@ def _telling(detection: Detection, seconds: float) -> Iterator[None]:
             f"{detection.at()}: took longer than {seconds:.0f} seconds.", "Narrow what it reads; it stays queued."
         ) from error
     except duckdb.Error as error:
-        if isinstance(error, duckdb.IOException) or ".parquet" in str(error):
+        of_a_file = ".parquet" in str(error) and not isinstance(error, duckdb.PermissionException)
+        if isinstance(error, duckdb.IOException) or of_a_file:
             raise _lake_error(error) from error
         place = _AT.search(str(error))
         line = int(place[1]) if place else detection.sql_line

@@ -60,11 +60,11 @@ def record(name: str, at: str, id: str, **fields: Any) -> dict[str, Any]:
 class House:
     """A state and a lake in a folder, with a corpus of detections to load files by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lake: Lake | None = None) -> None:
         self.folder = folder
         self.detections = folder / "detections"
         self.state = State.open(str(folder / "state.db"))
-        self.lake: Lake = open_lake(str(folder / "lake"))
+        self.lake = lake or open_lake(str(folder / "lake"))
         self.lake.claim(self.state.id)
         self._files = 0
 

@@ -10,6 +10,7 @@ import pytest
 from kyra_etl import resources
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, LakeError
+from kyra_etl.lake import S3Options, open_lake
 from kyra_etl.lake import engine as engine_module
 from kyra_etl.lake.engine import Engine, problems
 from kyra_etl.model import Finding
@@ -211,3 +212,19 @@ def test_account_ids_keep_their_zero(house: House) -> None:
     house.load(record("CreateUser", "10:00:00", "a", recipientAccountId="012345678901"), detect=False)
 
     assert [finding.account for finding in _find(house, _one(house))] == ["012345678901"]
+
+
+def test_a_lake_on_s3_is_read_all_the_same(tmp_path: Path, s3_server: str) -> None:
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="lake")
+    house = House(tmp_path, open_lake("s3://lake/kyra", S3Options(endpoint_url=s3_server, region="us-east-1")))
+    write_detection(house.detections, "one_thing", more=PAIR, sql=BEFORE)
+
+    house.load(record("CreateUser", "10:00:00", "a"))
+    report = house.load(record("CreateAccessKey", "10:20:00", "b"))
+
+    assert (report.detect.failed, report.detect.findings) == ((), 1)
+    with pytest.raises(DetectionError):
+        _find(house, _one(house, sql="SELECT * FROM 's3://lake/other.parquet'"))
+    house.state.close()

@@ -22,7 +22,7 @@ from kyra_etl.state import State
 
 ROOT = resources.root()
 CORPUS = Corpus.load([resources.detections_dir()])
-SPAN = Window(datetime(2026, 2, 1), datetime(2026, 4, 1))
+SPAN = Window(datetime(2026, 3, 9), datetime(2026, 3, 14))
 
 
 def _read(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="kyra", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer's way of saying KeyboardInterrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         # Whoever read our output has heard enough; Python must not complain about it at exit either.

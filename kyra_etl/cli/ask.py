@@ -34,7 +34,7 @@ def search(
 
     most = (_DOCUMENTS if json else _ROWS) if limit is None else limit or None
     with opened() as parts:
-        asked = ask(" ".join(query), now=parts.clock(), limit=None if most is None else most + 1)
+        asked = ask(_text(" ".join(query)), now=parts.clock(), limit=None if most is None else most + 1)
         found = wiring.analyst(parts).query(asked.sql, asked.params, limit=most)
     rows = found.as_dicts()
     if json:
@@ -59,7 +59,7 @@ def sql(
     from kyra_etl import wiring
 
     most = (None if json else _ROWS) if limit is None else limit or None
-    text = sys.stdin.read() if query == "-" else query
+    text = sys.stdin.read() if query == "-" else _text(query)
     with opened() as parts:
         answer = wiring.analyst(parts).query(text, limit=most)
     if json:
@@ -77,6 +77,11 @@ def shell() -> None:
 
     with opened() as parts:
         Shell(wiring.analyst(parts), parts.config.home / "history").run()
+
+
+def _text(argument: str) -> str:
+    """An argument as UTF-8, whatever Python took the locale for."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -61,9 +61,6 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
 
     One run, for one integration or for all that there are. `kyra serve` does it every five minutes.
     """
-    from kyra_etl import wiring
-    from kyra_etl.sync import sync as run
-
     reports: list[RunReport] = []
     failed: dict[str, KyraError] = {}
     with opened() as parts:
@@ -71,6 +68,10 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
         chosen = [parts.state.integrations.get(name)] if name else every
         if not chosen:
             raise UsageError("There is no integration yet.", "Add one: kyra integration add NAME --bucket BUCKET.")
+
+        from kyra_etl import wiring  # from here on, what reading a bucket needs
+        from kyra_etl.sync import sync as run
+
         for integration in chosen:
             with progress() as drawn:
                 try:

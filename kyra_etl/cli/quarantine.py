@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from kyra_etl.cli.options import Json, opened
 from kyra_etl.cli.output import count, emit, say, show, table
 from kyra_etl.errors import UnknownName
 from kyra_etl.model import LedgerEntry
+
+_ROOM = 50
 
 app = typer.Typer(help="Log files that could not be read: list them, try them again.", no_args_is_help=True)
 
@@ -28,33 +31,53 @@ def list_(integration: Of = None, json: Json = False) -> None:
         emit([_plain(entry) for entry in entries])
     elif entries:
         rows = [
-            (entry.integration, entry.file.key, entry.reason, entry.detail, entry.attempts, entry.next_retry_at)
+            (
+                entry.integration,
+                _file_name(entry.file.key),
+                entry.reason,
+                entry.attempts,
+                entry.next_retry_at and f"{entry.next_retry_at:%Y-%m-%d %H:%M}",
+            )
             for entry in entries
         ]
-        columns = ("integration", "log file", "reason", "detail", "tried", "next try")
-        show(table(columns, rows, keep=("reason", "next try")))
-        say("They are tried again by themselves; at once with: kyra quarantine retry")
+        columns = ("integration", "log file", "reason", "tried", "next try")
+        show(table(columns, rows, keep=("log file", "reason", "next try")))
+        say("They are tried again by themselves; at once with: kyra quarantine retry. --json tells more of each.")
     else:
         say("Nothing is in quarantine.")
 
 
 @app.command()
 def retry(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Keys of log files; all without.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY", help="Keys of log files, or their last parts; all without.")
+    ] = None,
     integration: Of = None,
     json: Json = False,
 ) -> None:
     """Have log files tried again by the next sync (or load), whatever their next try would be."""
     with opened() as parts:
         held = {entry.file.key for entry in parts.state.ledger.quarantined(integration)}
-        for key in keys or ():
-            if key not in held:
-                raise UnknownName(f"{key} is not in quarantine.", "`kyra quarantine list` shows what is.")
-        number = parts.state.ledger.retry(integration, keys or None, now=parts.clock())
+        chosen = [key for named in keys or () for key in _matching(named, held)]
+        number = parts.state.ledger.retry(integration, chosen if keys else None, now=parts.clock())
     if json:
         emit({"retried": number})
     else:
         show(f"{count(number, 'log file')} will be tried by the next `kyra sync` (loaded ones: `kyra load`).")
+
+
+def _matching(named: str, held: Iterable[str]) -> list[str]:
+    """The keys that are, or end in, what was named. Raises UnknownName."""
+    found = sorted(key for key in held if key == named or key.endswith(f"/{named.lstrip('/')}"))
+    if not found:
+        raise UnknownName(f"{named} is not in quarantine.", "`kyra quarantine list` shows what is.")
+    return found
+
+
+def _file_name(key: str) -> str:
+    """The last part of a key, or as much of its end as a table has room for."""
+    name = key.rsplit("/", 1)[-1]
+    return name if len(name) <= _ROOM else f"…{name[1 - _ROOM :]}"
 
 
 def _plain(entry: LedgerEntry) -> dict[str, Any]:

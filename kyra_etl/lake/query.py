@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,26 +94,34 @@ class Analyst:
             except duckdb.IOException:
                 # A staged file was published, or a compaction replaced it, since the list was read: read it once more.
                 return self._once(sql, ask)
-        except duckdb.InterruptException:
-            raise LakeError(
-                f"The query was stopped after {self._seconds:g} seconds.",
-                "Narrow it by date and account, or raise query_seconds.",
-            ) from None
         except duckdb.Error as error:
             raise _explained(error) from error
 
     def _once(self, sql: str, ask: Callable[[Any], T]) -> T:
         connection = self._connect(sql)
-        timer = threading.Timer(self._seconds, connection.interrupt)
-        timer.daemon = True
-        timer.start()
         try:
             if complaint := guard.complaint(connection, sql):
                 raise QueryError(f"Only reading is possible here: {complaint}.", _remedy())
-            return ask(connection)
+            return self._in_time(connection, ask)
         finally:
-            timer.cancel()
             connection.close()
+
+    def _in_time(self, connection: duckdb.DuckDBPyConnection, ask: Callable[[Any], T]) -> T:
+        """The answer, from a thread of its own: while it works, DuckDB hears neither a clock nor a Ctrl-C."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            answer = pool.submit(ask, connection)
+            try:
+                done, _ = wait([answer], self._seconds)
+                if done:
+                    return answer.result()
+                raise LakeError(
+                    f"The query was stopped after {self._seconds:g} seconds.",
+                    "Narrow it by date and account, or raise query_seconds.",
+                )
+            finally:
+                while not answer.done():
+                    connection.interrupt()
+                    wait([answer], 0.1)
 
     def _connect(self, sql: str) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config=_CONFIG)

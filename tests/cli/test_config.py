@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,4 @@ def test_every_setting_says_what_it_is_and_has_a_field(tmp_path: Path) -> None:
     for setting in config.SETTINGS:
         assert setting.about
         assert hasattr(settings, setting.key) or hasattr(settings.limits, setting.key)
+    assert {limit.name for limit in fields(Limits)} <= {setting.key for setting in config.SETTINGS}

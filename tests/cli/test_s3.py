@@ -1,0 +1,76 @@
+"""The same verbs with the customer's bucket and the lake on S3, over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.cli.conftest import ACCOUNT, Kyra, record
+
+
+@pytest.fixture
+def s3(s3_server: str) -> Any:
+    client = boto3.client("s3")
+    for bucket in ("example-lake", "example-logs", "example-other"):
+        client.create_bucket(Bucket=bucket)
+    return client
+
+
+def put(s3: Any, name: str, *records: dict[str, Any]) -> None:
+    key = f"trails/AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/2026/01/10/{name}.json.gz"
+    s3.put_object(Bucket="example-logs", Key=key, Body=gzip.compress(json.dumps({"Records": list(records)}).encode()))
+
+
+def test_road_from_bucket_to_lake_on_s3(kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KYRA_LAKE", "s3://example-lake/kyra")
+    put(s3, "one", record("e1", "CreateSecurityGroup"), record("e2"))
+    assert kyra("integration", "add", "prod", "--bucket", "example-logs", "--prefix", "trails").code == 0
+    assert kyra("check", "prod").code == 0
+
+    assert kyra("sync", "prod", "--json").json["events"] == 2
+    put(s3, "0-older-by-name", record("e3", "CreateSecurityGroup"))
+    assert kyra("sync", "prod", "--json").json["events"] == 1
+    assert kyra("sync", "prod", "--json").json["listed"] == 2
+
+    found = kyra("search", "event_name:CreateSecurityGroup", "--json").json
+    assert sorted(event["event_id"] for event in found) == ["e1", "e3"]
+    assert kyra("sql", "SELECT account, count(*) AS n FROM events GROUP BY 1", "--json").json == [
+        {"account": ACCOUNT, "n": 3}
+    ]
+    (one,) = kyra("status", "--json").json["integrations"]
+    assert (one["state"], one["events_processed"]) == ("Connected", 3)
+
+
+def test_query_reaches_no_other_object(kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KYRA_LAKE", "s3://example-lake/kyra")
+    put(s3, "one", record("e1"))
+    kyra("integration", "add", "prod", "--bucket", "example-logs", "--prefix", "trails")
+    kyra("sync", "prod")
+    (file,) = [
+        item["Key"]
+        for item in s3.list_objects_v2(Bucket="example-lake", Prefix="kyra/events/")["Contents"]
+        if item["Key"].endswith(".parquet")
+    ]
+    content = s3.get_object(Bucket="example-lake", Key=file)["Body"].read()
+    s3.put_object(Bucket="example-other", Key="x.parquet", Body=content)
+
+    for query in (
+        "SELECT * FROM 's3://example-other/x.parquet' -- events",
+        "SELECT * FROM 's3://example-lake/kyra/**/*.parquet' -- events",
+        f"COPY (SELECT 1) TO 's3://example-lake/{file}' -- events",
+        f"WITH x AS (COPY (SELECT 1) TO 's3://example-lake/{file}' (FORMAT parquet, USE_TMP_FILE false)) FROM events",
+    ):
+        assert kyra("sql", query).code == 2, query
+    assert s3.get_object(Bucket="example-lake", Key=file)["Body"].read() == content
+
+
+def test_policy_asks_who_we_are(kyra: Kyra, s3_server: str) -> None:
+    role = "arn:aws:iam::111122223333:role/reader"
+    kyra("integration", "add", "prod", "--bucket", "example-logs", "--role-arn", role)
+    trust = kyra("integration", "policy", "prod", "--json").json["documents"]["trust"]
+
+    assert trust["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}

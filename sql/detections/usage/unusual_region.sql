@@ -83,7 +83,9 @@ judged AS (
     p.aws_region,
     p.date,
     count(DISTINCT h.date) FILTER (h.region = p.aws_region) AS days,
-    coalesce(min(h.date) > p.date - CAST(getvariable('unusual_region_learning_days') AS INT), true) AS learning
+    coalesce(min(h.date) > p.date - CAST(getvariable('unusual_region_learning_days') AS INT), true)
+      -- Nor is anything unusual where nothing is usual yet.
+      OR count(DISTINCT h.date) FILTER (h.region IS NOT NULL) < getvariable('unusual_region_days') AS learning
   FROM places AS p
   LEFT JOIN habits AS h ON h.account = p.account AND h.date < p.date AND h.date >= p.date - 30
   GROUP BY p.account, p.aws_region, p.date

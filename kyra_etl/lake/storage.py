@@ -168,10 +168,10 @@ class S3Storage(Storage):
         return f"{self.root}/{path}"
 
     def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
-        with _telling(f"write {self.uri(path)}"):
-            with self._fs.open_output_stream(self._at(path)) as stream:
-                pq.write_table(table, stream, **options)
-            return int(self._fs.get_file_info(self._at(path)).size)
+        with _telling(f"write {self.uri(path)}"), self._fs.open_output_stream(self._at(path)) as stream:
+            pq.write_table(table, stream, **options)
+            # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept the file already.
+            return int(stream.tell())
 
     def move(self, source: str, target: str) -> bool:
         with _telling(f"publish {self.uri(target)}"):

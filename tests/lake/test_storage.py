@@ -35,3 +35,15 @@ def test_two_runs_may_publish_the_same_file_to_s3_at_once(s3_server: str) -> Non
 
     assert other.exists("events/a.parquet")
     assert not other.exists("_staging/a-1/events/a.parquet")
+
+
+def test_the_size_of_a_file_on_s3_is_known_without_asking(s3_server: str) -> None:
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket="lake")
+    storage = S3Storage("s3://lake/kyra", S3Options(s3_server, "us-east-1", "testing", "testing"))
+
+    size = storage.write_parquet("_staging/a-1/a.parquet", pa.table({"n": list(range(1000))}))
+
+    [found] = boto3.client("s3", endpoint_url=s3_server).list_objects_v2(Bucket="lake", Prefix="kyra/_staging/a-1/a.")[
+        "Contents"
+    ]
+    assert size == found["Size"]

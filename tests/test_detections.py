@@ -23,13 +23,26 @@ def bench() -> Iterator[Bench]:
         yield bench
 
 
+class Results(dict[str, Result]):
+    """How cases went, by name; each is run when it is first asked for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._cases = {str(case): case for case in CASES}
+
+    def __missing__(self, name: str) -> Result:
+        case = self._cases[name]
+        self[name] = self._bench.run(case, CORPUS.get(case.detection))
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def results(bench: Bench) -> dict[str, Result]:
-    return {str(case): bench.run(case, CORPUS.get(case.detection)) for case in CASES}
+def results(bench: Bench) -> Results:
+    return Results(bench)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_case(case: Case, results: dict[str, Result]) -> None:
+def test_case(case: Case, results: Results) -> None:
     assert results[str(case)].failures == ()
 
 
@@ -38,7 +51,7 @@ def _essence(alerts: tuple[Alert, ...]) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("case", IN_PARTS, ids=str)
-def test_the_order_of_delivery_does_not_matter(case: Case, bench: Bench, results: dict[str, Result]) -> None:
+def test_the_order_of_delivery_does_not_matter(case: Case, bench: Bench, results: Results) -> None:
     """One event a batch, last one first: late evidence changes alerts to what they had been at once."""
     late = bench.deliver(case, CORPUS.get(case.detection), [[event] for event in reversed(case.events)])
 
@@ -51,7 +64,7 @@ FIRST_SEEN = [
 
 
 @pytest.mark.parametrize("case", FIRST_SEEN, ids=str)
-def test_first_seen_detections_lose_no_alert_to_order(case: Case, bench: Bench, results: dict[str, Result]) -> None:
+def test_first_seen_detections_lose_no_alert_to_order(case: Case, bench: Bench, results: Results) -> None:
     late = bench.deliver(case, CORPUS.get(case.detection), [[event] for event in reversed(case.events)])
 
     at_once = {alert.alert_id: alert.severity for alert in results[str(case)].alerts}
@@ -70,7 +83,7 @@ REFUSABLE = [
 
 
 @pytest.mark.parametrize("case", REFUSABLE, ids=str)
-def test_a_refused_call_counts_less(case: Case, bench: Bench, results: dict[str, Result]) -> None:
+def test_a_refused_call_counts_less(case: Case, bench: Bench, results: Results) -> None:
     refused = replace(case, events=({**case.events[0], "errorCode": "AccessDenied", "errorMessage": "no"},))
 
     before = results[str(case)].alerts[0].severity

@@ -16,9 +16,8 @@ def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State, now:
     """Publish a finished run: itself, the log files it changed, its alerts and their events, and the status."""
     day = report.started_at.date()
     lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": ended}], day)
-    changed = [file for file in state.ledger.log_files(report.started_at) if file["run_id"] == report.run_id]
-    if changed:
-        lake.write_table("log_files", report.run_id, changed, day)
+    for number, changed in enumerate(state.ledger.log_files_of(report.run_id)):
+        lake.write_table("log_files", f"{report.run_id}-{number}" if number else report.run_id, changed, day)
     alert_ids = list(report.detect.alert_ids)
     if alert_ids:
         lake.write_table("alert_events", report.run_id, state.alerts.events(alert_ids), day)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,13 +105,13 @@ def load_found(run: Run, kit: Kit) -> int:
     overdue = ledger.take_over(
         run.run_id, run.integration, owner=owner_of(run.run_id), lease_seconds=limits.lease_seconds
     )
-    waiting = ledger.workable(run.run_id)
-    kit.progress.stage("Loading", sum(len(batch.entries) for batch in overdue) + len(waiting))
-    size = sum(entry.file.size for entry in (*waiting, *(entry for batch in overdue for entry in batch.entries)))
-    with decoders(limits, size) as pool:
+    waiting = ledger.waiting(run.run_id)
+    left = [entry for batch in overdue for entry in batch.entries]
+    kit.progress.stage("Loading", len(left) + len(waiting.ids))
+    with decoders(limits, waiting.size + sum(entry.file.size for entry in left)) as pool:
         for batch in overdue:
             committed += _load(batch, run, kit, pool)
-        for entries in in_batches(waiting, limits):
+        for entries in in_batches(ledger.entries(waiting.ids), limits):
             planned = ledger.plan(
                 run.run_id,
                 run.integration,
@@ -149,7 +149,7 @@ def _load(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> bool:
         raise
 
 
-def in_batches(entries: list[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:
+def in_batches(entries: Iterable[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:
     """Split log files by compressed bytes and by number, in their order; one larger than the limit stands alone."""
     batch: list[LedgerEntry] = []
     size = 0

@@ -176,8 +176,8 @@ class Without(FolderBucket):
         self._missing = missing
         self._quiet = Window(datetime(2026, 2, 21), datetime(2026, 3, 8)).days() if brief else []
 
-    def files(self, prefix: str) -> Iterator[LogFile]:
-        for file in super().files(prefix):
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        for file in super().files(prefix, start_after):
             daily = file.day in self._quiet and file.region == "eu-west-1" and file.account != NORTHWICK
             if file.key not in self._missing and not daily:
                 yield file

@@ -9,11 +9,12 @@ planned in a batch, loaded, quarantined until its next try, or gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, or_, select, update
 
 from kyra_etl.model import LedgerEntry, LogFile
 from kyra_etl.state import tables
@@ -39,6 +40,14 @@ class Observed:
     """Of those linked: never seen before."""
     repeated: int = 0
     """This run's business already: hinted and listed, or listed twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Log files that a run can plan: their ids in the order they are to be loaded, and their bytes as stored."""
+
+    ids: array[int]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +142,34 @@ class Ledger(Batches, Commits, Tallies, Checkpoints):
             .join(_runs, _runs.c.run_id == _links.c.run_id)
             .where(
                 _links.c.run_id == run_id,
-                or_(_files.c.state == "pending", and_(_files.c.state == "quarantined", _files.c.next_retry_at <= due)),
+                _is_workable(due),
             )
         )
         with self._database.read() as connection:
             return in_order(entry(row) for row in connection.execute(query))
+
+    def waiting(self, run_id: str) -> Waiting:
+        """What `workable` holds, by day, as bare ids: a backlog of any length fits into memory."""
+        query = (
+            select(_files.c.id, _files.c.size)
+            .join(_links, _links.c.log_file_id == _files.c.id)
+            .join(_runs, _runs.c.run_id == _links.c.run_id)
+            .where(_links.c.run_id == run_id, _is_workable(_runs.c.started_at))
+            .order_by(func.coalesce(_files.c.day, date.min), _files.c.id)
+        )
+        ids, size = array("q"), 0
+        with self._database.read() as connection:
+            for id_, bytes_ in connection.execute(query):
+                ids.append(id_)
+                size += bytes_
+        return Waiting(ids, size)
+
+    def entries(self, ids: Sequence[int]) -> Iterator[LedgerEntry]:
+        """Log files by id, in the order given, read some at a time."""
+        for some in chunks(ids):
+            with self._database.read() as connection:
+                found = {row.id: entry(row) for row in connection.execute(entries_query().where(_files.c.id.in_(some)))}
+            yield from (found[id_] for id_ in some if id_ in found)
 
     def quarantined(self, integration: str | None = None) -> list[LedgerEntry]:
         """What is in quarantine, by day, then key."""
@@ -158,6 +190,10 @@ class Ledger(Batches, Commits, Tallies, Checkpoints):
                 return connection.execute(statement).rowcount
             named = [statement.where(_files.c.key.in_(chunk)) for chunk in chunks(keys)]
             return sum(connection.execute(one).rowcount for one in named)
+
+
+def _is_workable(due: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return or_(_files.c.state == "pending", and_(_files.c.state == "quarantined", _files.c.next_retry_at <= due))
 
 
 def _look_up(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,9 @@ from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
 _files, _links, _batches = tables.log_files, tables.run_files, tables.batches
+
+
+ROWS = 20_000
 
 
 class Tallies:
@@ -100,6 +103,18 @@ class Tallies:
         with self._database.read() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         return sorted(rows, key=lambda row: row["id"])  # ORDER BY would lead SQLite away from the index on changed_at
+
+    def log_files_of(self, run_id: str) -> Iterator[list[dict[str, Any]]]:
+        """What a run settled, some thousands of rows at a time."""
+        query = _of_run(run_id, *_files.c).where(_files.c.run_id == run_id).order_by(_files.c.id).limit(ROWS)
+        last = -1
+        while True:
+            with self._database.read() as connection:
+                rows = [dict(row) for row in connection.execute(query.where(_files.c.id > last)).mappings()]
+            if not rows:
+                return
+            last = rows[-1]["id"]
+            yield rows
 
 
 def _of_run(run_id: str, *columns: Any) -> Select[Any]:

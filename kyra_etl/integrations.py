@@ -52,7 +52,7 @@ def make_integration(
     `bucket` may be `file:///folder`, which then needs nothing else.
     """
     role_arn, region = role_arn or None, region or None
-    _must(_NAME, name, "--name", "lower-case letters, digits, - and _", "production")
+    _must(_NAME, name, "NAME", "lower-case letters, digits, - and _", "production")
     if name == RESERVED:
         raise UsageError(f"The name {RESERVED!r} is kept for local files.", "Choose another, for example production.")
     if bucket.startswith("file:"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 
 STALE = timedelta(hours=2)
-"""Without a sync for this long, an integration is no longer called Connected."""
+"""Without a sync for this long, and for three times its usual interval, an integration is not called Connected."""
 
 QUIET = timedelta(hours=24)
 """An account's region this far behind the integration's newest log file is listed as quiet."""
@@ -63,14 +63,15 @@ def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _one(state: State, integration: Integration, failing: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
     name = integration.name
     ledger = state.ledger.counts(name)
-    runs = [run for run in state.runs.recent(name, limit=50) if run["state"] in ("succeeded", "failed")]
+    runs = [run for run in state.runs.recent(name, limit=300) if run["state"] in ("succeeded", "failed")]
     succeeded = state.runs.last(name, verb="sync")
     last_run = runs[0] if runs else None
     check = state.integrations.last_check(name)
     checkpoints = state.ledger.checkpoints(name)
     loading: Mapping[str, Any] = next((run["report"] for run in runs if (run["report"] or {}).get("loaded")), {})
     last_sync = succeeded["finished_at"] if succeeded else None
-    verdict = _verdict(state, integration, ledger, last_run, last_sync, check, failing, now)
+    stale = max(STALE, 3 * _interval(runs))
+    verdict = _verdict(state, integration, ledger, last_run, last_sync, stale, check, failing, now)
     return {
         "name": name,
         **dict(zip(("state", "reason", "next_step"), verdict, strict=True)),
@@ -98,6 +99,7 @@ def _verdict(
     ledger: Mapping[str, Any],
     last_run: Mapping[str, Any] | None,
     last_sync: datetime | None,
+    stale: timedelta,
     check: tuple[datetime, Sequence[Any]] | None,
     failing: Sequence[Mapping[str, Any]],
     now: datetime,
@@ -133,9 +135,15 @@ def _verdict(
             )
         if trail["logging"] is False:
             return "Degraded", f"Trail {trail['name']} is not logging.", f"kyra check {name}"
-    if now - last_sync > STALE:
+    if now - last_sync > stale:
         return "Degraded", f"It was not synced for {span(now - last_sync)}.", f"kyra sync {name}, or kyra serve"
     return "Connected", "", ""
+
+
+def _interval(runs: Sequence[Mapping[str, Any]]) -> timedelta:
+    """Time between the last two syncs that worked."""
+    latest = [run["finished_at"] for run in runs if run["verb"] == "sync" and run["state"] == "succeeded"][:2]
+    return latest[0] - latest[1] if len(latest) == 2 else timedelta()
 
 
 def _quiet(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

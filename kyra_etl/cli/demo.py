@@ -79,7 +79,8 @@ def _fresh(place: Path) -> Path:
     elif place.exists() and not place.is_dir():
         raise UsageError(f"{place} is not a folder.", "Give another one: kyra demo --home DIR.")
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(exist_ok=True)
         place.chmod(0o700)
         (place / _MARK).touch()
     except OSError as error:

@@ -163,6 +163,7 @@ def new(
         raise UsageError(f"There is a detection {id} already.", "Choose another title.")
     files = {folder / f"{id}.sql": template.detection(id, title), folder / f"{id}.yaml": template.cases(id)}
     try:
+        parts.config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
             with path.open("x", encoding="utf-8") as file:

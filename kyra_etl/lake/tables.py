@@ -58,7 +58,13 @@ TABLES: Mapping[str, pa.Schema] = {
         event_ids=_TEXTS,
     ),
     "alert_events": _schema("alert_id event_id", "event_time", historical=pa.bool_()),
-    "status": _schema("integration state reason next_step", "last_sync_at", "events_processed"),
+    "status": _schema(
+        "integration state reason next_step",
+        "last_sync_at last_event_at",
+        "events_processed loaded pending quarantined gone",
+        lag_p50=pa.float64(),
+        lag_p95=pa.float64(),
+    ),
 }
 
 

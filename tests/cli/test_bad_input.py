@@ -92,7 +92,7 @@ def test_malformed_date_in_a_record_is_counted(kyra: Kyra, tmp_path: Path) -> No
         (("integration", "add", "new", "--bucket", "s3://example-logs/x"), "Write --bucket example-logs --prefix x."),
         (("alerts", "show", "ffff"), "There is no alert 'ffff'."),
         (("alerts", "close", "ffff"), "Missing option '--reason'."),
-        (("detections", "show", "unusual_regoin"), "Did you mean unusual_region?"),
+        (("detections", "show", "cloudtrail_disable"), "Did you mean cloudtrail_disabled?"),
         (("detections", "new", "!!"), "makes no file name."),
         (("detections", "new", "Unusual Region"), "There is a detection unusual_region already."),
         (("quarantine", "retry", "nope"), "nope is not in quarantine."),
@@ -153,7 +153,7 @@ def test_broken_detection_is_named_and_the_others_run(kyra: Kyra, kyra_home: Pat
     (kyra_home / "detections").mkdir()
     (kyra_home / "detections" / "broken.sql").write_text(text)
 
-    for command, code in ((("detections", "lint"), 1), (("detections", "list"), 0), (("load", bucket), 0)):
+    for command, code in ((("detections", "lint", "broken"), 1), (("detections", "list"), 0), (("load", bucket), 0)):
         ran = kyra(*command)
         assert ran.code == code
         assert ran.err.count("\n") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kyra_etl.errors import UnknownName
-from kyra_etl.model import Integration, Probe, RunReport
+from kyra_etl.model import Integration, LogFile, Probe, RunReport
 from kyra_etl.state import State
 from kyra_etl.status import rows, status
 from tests.cli.conftest import Kyra, put, record
@@ -127,6 +127,16 @@ def test_last_sync_long_ago_degrades(kyra: Kyra, bucket: Path, kyra_home: Path) 
         later = state.now() + timedelta(hours=5)
 
         assert verdict(state, later) == ("Degraded", "It was not synced for 5 h.", "kyra sync prod, or kyra serve")
+
+
+def test_integration_that_is_synced_seldom_is_given_time(state: State) -> None:
+    run_id = state.runs.start("sync", NAME, NOW)
+    state.ledger.observe(run_id, NAME, "example-logs", [LogFile("k", "e", 1)], "listed", NOW)
+    synced(state, at=NOW - timedelta(hours=6))
+    synced(state)
+
+    assert verdict(state, NOW + timedelta(hours=17))[0] == "Connected"
+    assert verdict(state, NOW + timedelta(hours=19))[0] == "Degraded"
 
 
 def test_quiet_region_is_told(kyra: Kyra, bucket: Path) -> None:

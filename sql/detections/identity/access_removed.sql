@@ -7,7 +7,7 @@
 -- about        = "Within minutes somebody deleted or disabled users, passwords or access keys of several others."
 -- benign       = [
 --   "Off-boarding, clean-ups and terraform destroy by those who create users, too (low up to ten)",
---   "Users that the same hand created within the hour do not count",
+--   "A test that removes the users it made within the hour (info)",
 -- ]
 -- event_names  = ["DeleteUser", "DisableUser", "DeleteLoginProfile", "DeleteAccessKey", "UpdateAccessKey", "CreateUser"]
 -- group_by     = ["account", "actor"]
@@ -52,21 +52,22 @@ WITH calls AS (
     AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
 ),
 removed AS (
-  SELECT c.*
+  SELECT
+    c.*,
+    (SELECT min(n.event_id) FROM calls AS n
+      WHERE n.account = c.account AND n.principal = c.principal AND n.event_name = 'CreateUser' AND n.whose = c.whose
+        AND n.event_time BETWEEN c.event_time - INTERVAL 60 MINUTE AND c.event_time) AS created_id
   FROM calls AS c
   WHERE c.event_name <> 'CreateUser'
     AND c.whose IS NOT NULL AND NOT is_same_user(c.user_type, c.user_name, c.user_arn, c.whose)
     AND (c.event_name <> 'UpdateAccessKey' OR json_extract_string(c.request_parameters, '$.status') = 'Inactive')
-    AND NOT EXISTS (
-      SELECT 1 FROM calls AS n
-      WHERE n.account = c.account AND n.principal = c.principal AND n.event_name = 'CreateUser' AND n.whose = c.whose
-        AND n.event_time BETWEEN c.event_time - INTERVAL 60 MINUTE AND c.event_time)
 ),
 counted AS (
   SELECT
     *,
     count(DISTINCT whose) OVER recent AS users,
-    list(event_id) OVER recent AS event_ids
+    count(DISTINCT CASE WHEN created_id IS NULL THEN whose END) OVER recent AS old_users,
+    list_concat(list(event_id) OVER recent, list(created_id) OVER recent) AS event_ids
   FROM removed
   WINDOW recent AS (
     PARTITION BY account, principal ORDER BY event_time RANGE BETWEEN INTERVAL 10 MINUTE PRECEDING AND CURRENT ROW)
@@ -91,8 +92,9 @@ SELECT
   whose AS target,
   concat(users, ' users lost access within ten minutes by ', last_part(principal)) AS summary,
   CASE
+    WHEN old_users < getvariable('access_removed_users') THEN 'info'
     WHEN list_contains(getvariable('access_removed_trusted_principals'), principal) THEN 'low'
-    WHEN keeper THEN CASE WHEN users >= getvariable('access_removed_many_users') THEN 'medium' ELSE 'low' END
+    WHEN keeper THEN CASE WHEN old_users >= getvariable('access_removed_many_users') THEN 'medium' ELSE 'low' END
     ELSE 'high'
   END AS severity,
   event_ids

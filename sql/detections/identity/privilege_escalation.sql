@@ -10,6 +10,7 @@
 -- benign       = [
 --   "Infrastructure as code that manages its own role: list it in trusted_principals",
 --   "An administrator who tests a new role's trust policy",
+--   "A new user who is made an administrator and given a key (low: IAM User Created reports it)",
 -- ]
 -- event_names  = [
 --   "AttachUserPolicy", "PutUserPolicy", "AddUserToGroup", "DeleteUserPermissionsBoundary", "AttachRolePolicy", "PutRolePolicy",
@@ -79,9 +80,8 @@ climbed AS (
     s.what IN ('rights', 'trust') AND (
       is_same_user(s.user_type, s.user_name, s.user_arn, json_extract_string(s.request_parameters, '$.userName'))
       OR coalesce(lower(json_extract_string(s.request_parameters, '$.roleName')) = lower(s.issuer_user_name), false)) AS own,
-    b.* EXCLUDE (new_users),
-    -- A user that was only just created is not taken over: IAM User Created reports it.
-    b.new_users IS NULL AND b.partners IS NOT NULL AS taken
+    b.*,
+    b.partners IS NOT NULL AS taken
   FROM steps AS s
   LEFT JOIN LATERAL (
     SELECT
@@ -122,11 +122,13 @@ SELECT
     CASE WHEN tried THEN concat(' after ', len(refused), ' refused calls') ELSE '' END) AS summary,
   CASE
     WHEN list_contains(getvariable('privilege_escalation_trusted_principals'), principal) THEN 'low'
-    WHEN taken OR (own AND (admin OR tried)) THEN 'critical'
+    WHEN own AND (admin OR tried) THEN 'critical'
+    -- A user that was only just created is not taken over: IAM User Created reports it.
+    WHEN taken THEN CASE WHEN new_users IS NULL THEN 'critical' WHEN tried THEN 'high' ELSE 'low' END
     WHEN tried OR opened IS NOT NULL THEN 'high'
     ELSE 'medium'
   END AS severity,
   list_concat([event_id],
-    CASE WHEN taken THEN partners ELSE [] END, coalesce(opened, []), CASE WHEN tried THEN refused ELSE [] END) AS event_ids
+    CASE WHEN taken THEN list_concat(partners, coalesce(new_users, [])) ELSE [] END, coalesce(opened, []), CASE WHEN tried THEN refused ELSE [] END) AS event_ids
 FROM flagged
 WHERE own OR taken OR tried OR opened IS NOT NULL

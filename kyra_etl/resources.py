@@ -29,11 +29,6 @@ def views_dir() -> Path:
     return _folder("sql/views")
 
 
-def checks_dir() -> Path:
-    """Queries whose rows say that the lake is wrong."""
-    return _folder("sql/checks")
-
-
 def cases_dir() -> Path:
     """The cases of the built-in detections, `<group>/<id>.yaml`."""
     return _folder("data/fixtures/detections")

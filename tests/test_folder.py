@@ -162,7 +162,7 @@ def test_the_clock_is_the_callers(tmp_path: Path) -> None:
 
 
 def test_resources_are_found_beside_the_package() -> None:
-    for folder in (resources.detections_dir(), resources.views_dir(), resources.checks_dir(), resources.demo_bucket()):
+    for folder in (resources.detections_dir(), resources.views_dir(), resources.demo_bucket()):
         assert folder.is_dir()
     assert (resources.flows_root() / "flows").is_dir()
 

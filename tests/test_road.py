@@ -363,3 +363,31 @@ def test_tidying_never_sweeps_a_batch_that_commits_meanwhile(road: Road, monkeyp
 
     assert road.sync().events == 1
     assert road.glob() == ["a"]
+
+
+def test_a_file_that_is_published_while_another_run_looks_for_it_is_read_in_its_new_place(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.put(key("0105"), "a")
+    with monkeypatch.context() as broken:
+        broken.setattr(road.lake, "publish", crash)
+        with pytest.raises(Crash):
+            road.sync()
+    storage, tidied = type(road.lake.storage), []
+    exists = storage.exists
+
+    def published_meanwhile(self: Any, path: str) -> bool:
+        answer = exists(self, path)
+        if answer and path.startswith("_staging/") and not tidied:
+            tidied.append(path)
+            tidy(lake=road.lake, state=road.state)
+        return answer
+
+    road.put(key("0106"), "a", "b")
+    monkeypatch.setattr("kyra_etl.sync.tidy", lambda **_: None)
+    monkeypatch.setattr(storage, "exists", published_meanwhile)
+    report = road.sync()
+
+    assert (report.events, report.duplicates) == (1, 1)
+    assert tidied
+    assert road.glob() == ["a", "b"]

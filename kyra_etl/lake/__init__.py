@@ -59,22 +59,28 @@ class Lake:
         filesystem, root = self.storage.filesystem()
         found: list[pa.Table] = []
         for partition, rows in writer.split(events) if events.num_rows else ():
-            files = [f"{root}/{self._where(file)}" for file in committed.get(partition, ())]
+            files = committed.get(partition, ())
             if files:
                 ids = rows["event_id"].combine_chunks()
-                found.append(self._colliding(files, filesystem, partition, ids))
+                found.append(self._colliding(files, filesystem, root, partition, ids))
         empty = colliding([], filesystem, "", pa.array([], pa.string()))
         return distinct(events, pa.concat_tables([empty, *found]))
 
-    def _colliding(self, files: list[str], filesystem: Any, partition: Partition, ids: Any) -> pa.Table:
-        try:
-            return colliding(files, filesystem, partition[0], ids)
-        except (OSError, pa.ArrowException) as error:
-            place = layout.partition(*partition)
-            raise LakeError(
-                f"A committed file of {place} cannot be read: {str(error).splitlines()[0][:200]}.",
-                "Restore it from a backup, then run the sync again; nothing of this batch was committed.",
-            ) from error
+    def _colliding(
+        self, files: Sequence[DataFile], filesystem: Any, root: str, partition: Partition, ids: Any
+    ) -> pa.Table:
+        for attempt in (1, 2):
+            try:
+                return colliding([f"{root}/{self._where(file)}" for file in files], filesystem, partition[0], ids)
+            except (OSError, pa.ArrowException) as error:
+                if attempt == 1 and isinstance(error, FileNotFoundError):
+                    continue  # another run published it, and so moved it, since we looked
+                place = layout.partition(*partition)
+                raise LakeError(
+                    f"A committed file of {place} cannot be read: {str(error).splitlines()[0][:200]}.",
+                    "Restore it from a backup, then run the sync again; nothing of this batch was committed.",
+                ) from error
+        raise AssertionError("unreachable")
 
     def stage(
         self, batch_id: str, attempt: int, events: pa.Table, malformed: Sequence[dict[str, Any]]

@@ -123,7 +123,7 @@ def alert_table(alerts: Sequence[Alert]) -> str:
     ]
     hidden = {"status"} if all(alert.status == "open" for alert in alerts) else set()
     columns = [name for name in rows[0] if name not in hidden] if rows else []
-    return table(columns, [[row[name] for name in columns] for row in rows], keep=set(columns) - {"actor", "region"})
+    return table(columns, [[row[name] for name in columns] for row in rows], keep=set(columns) - {"title", "actor"})
 
 
 def _settled(parts: Parts, alert: Alert, json: bool) -> None:

@@ -76,7 +76,8 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
             with progress() as drawn:
                 try:
                     bucket = wiring.bucket_of(parts, integration)
-                    reports.append(run(integration, bucket=bucket, **parts.for_run(), progress=drawn))
+                    queue = wiring.queue_of(parts, integration)
+                    reports.append(run(integration, bucket=bucket, queue=queue, **parts.for_run(), progress=drawn))
                 except KyraError as error:
                     if name:
                         raise

@@ -13,7 +13,7 @@ from kyra_etl.cli.output import count, emit, say, show, table
 from kyra_etl.errors import UnknownName
 from kyra_etl.model import LedgerEntry
 
-_ROOM = 50
+_ROOM = 44
 
 app = typer.Typer(help="Log files that could not be read: list them, try them again.", no_args_is_help=True)
 
@@ -41,7 +41,7 @@ def list_(integration: Of = None, json: Json = False) -> None:
             for entry in entries
         ]
         columns = ("integration", "log file", "reason", "tried", "next try")
-        show(table(columns, rows, keep=("log file", "reason", "next try")))
+        show(table(columns, rows, keep=columns))
         say("They are tried again by themselves; at once with: kyra quarantine retry. --json tells more of each.")
     else:
         say("Nothing is in quarantine.")

@@ -110,9 +110,9 @@ SELECT
   coalesce(t.source, 'a database') AS target,
   concat(
     CASE t.kind
-      WHEN 'export' THEN concat(t.source, ' was exported to bucket ', t.bucket)
-      WHEN 'copy' THEN concat('Snapshot ', t.source, ' was copied from ', t.from_region, ' to ', t.aws_region)
-      ELSE concat('Table ', t.source, ' was scanned by ', last_part(t.principal), ', for the first time') END,
+      WHEN 'export' THEN concat(coalesce(t.source, 'A database'), ' was exported to bucket ', coalesce(t.bucket, 'unknown'))
+      WHEN 'copy' THEN concat('Snapshot ', coalesce(t.source, 'unknown'), ' was copied from ', t.from_region, ' to ', t.aws_region)
+      ELSE concat('Table ', coalesce(t.source, 'unknown'), ' was scanned by ', last_part(t.principal), ', for the first time') END,
     CASE WHEN t.stranger IS NOT NULL THEN concat(', of or with a key of account ', t.stranger) ELSE '' END,
     CASE WHEN t.success THEN '' ELSE concat(': tried, and refused with ', t.error_code) END) AS summary,
   CASE

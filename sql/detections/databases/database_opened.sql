@@ -105,7 +105,7 @@ SELECT
   principal AS actor,
   source_ip_address AS source_ip,
   coalesce(database, 'a database') AS target,
-  concat('Database ', database,
+  concat('Database ', coalesce(database, 'unknown'),
     CASE WHEN success THEN ' was' ELSE ' should have been' END,
     CASE WHEN restored THEN CASE WHEN opened THEN ' restored, reachable from the internet' ELSE ' restored from a copy' END
       WHEN opened THEN ' made reachable from the internet' ELSE ' given a new master password' END,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kyra_etl.cli.options import Json, opened
-from kyra_etl.cli.output import count, emit, facts, say, short_name, show, table
+from kyra_etl.cli.output import count, cut, emit, facts, printable, say, short_name, show, table
 from kyra_etl.errors import KyraError
 from kyra_etl.model import Alert
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from kyra_etl.wiring import Parts
 
 app = typer.Typer(help="What the detections found: list, look at, acknowledge, close.", no_args_is_help=True)
+
+_ACTOR = 16
+"""Columns for an actor: the title tells more."""
 
 AlertId = Annotated[str, typer.Argument(metavar="ALERT", help="Id of the alert, or its beginning.")]
 
@@ -114,7 +117,7 @@ def alert_table(alerts: Sequence[Alert]) -> str:
             "title": alert.title,
             "account": alert.account,
             "region": alert.region,
-            "actor": short_name(alert.actor),
+            "actor": cut(printable(short_name(alert.actor) or ""), _ACTOR),
             "last seen": f"{alert.last_seen:%Y-%m-%d %H:%M}",
             "status": alert.status,
             "alert": alert.alert_id[:8],

@@ -100,10 +100,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, keep: Collec
 
 def facts(pairs: Sequence[tuple[str, Any]]) -> str:
     """Names and values, a line each; empty values are left out."""
-    shown = [(_cut(name, WIDTH // 2), text) for name, value in pairs if (text := cell(value).strip())]
+    shown = [(cut(name, WIDTH // 2), text) for name, value in pairs if (text := cell(value).strip())]
     wide = max((_wide(name) for name, _ in shown), default=0)
     return "\n".join(
-        f"{_padded(name, wide, right=False)}  {_cut(text, WIDTH - wide - 2)}".rstrip() for name, text in shown
+        f"{_padded(name, wide, right=False)}  {cut(text, WIDTH - wide - 2)}".rstrip() for name, text in shown
     )
 
 
@@ -151,12 +151,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _padded(text: str, width: int, *, right: bool) -> str:
-    text = _cut(text, width)
+    text = cut(text, width)
     space = " " * (width - _wide(text))
     return space + text if right else text + space
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """The text, or as much of it as `width` columns hold."""
     if _wide(text) <= width:
         return text
     while text and _wide(text) > width - 1:

@@ -11,7 +11,7 @@ from kyra_etl.batch import tidy
 from kyra_etl.cloudtrail import keys
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import ObjectError, ObjectGone, UsageError
-from kyra_etl.lake import Lake
+from kyra_etl.lake import Lake, layout
 from kyra_etl.model import Found, Limits, LogFile, RunReport
 from kyra_etl.ports import Clock, Progress, Silent
 from kyra_etl.run import Kit, Run, load_found, recorded, report, run_detections
@@ -119,6 +119,8 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
 
 def kind_of(path: Path, *, named: bool) -> str:
     """As `keys.parse_key`, but files outside CloudTrail's folders count too, by what they are called."""
+    if path.name == layout.MARKER:
+        return "other"
     info = keys.parse_key(path.as_posix(), path.stat().st_size)
     if info.kind != "other":
         return info.kind

@@ -132,6 +132,7 @@ DIGEST = b'{"digestStartTime": "x", "digestS3Object": "y"}'
     [
         ("empty.json", b"", "ignored", "marker"),
         ("notes.txt", b"remember the milk", "ignored", "other"),
+        ("_kyra.json", b'{"state": "of a lake nearby"}', "ignored", "other"),
         ("1_CloudTrail-Digest_us-east-1_t_us-east-1_20260304T050607Z.json.gz", DIGEST, "ignored", "digest"),
         ("digest-by-content.json", DIGEST, "quarantined", "digest"),
         ("cut.json.gz", gzip.compress(GOOD)[:-5], "quarantined", "corrupt_gzip"),

@@ -29,6 +29,7 @@ def sync(name: str) -> RunReport:
         return _sync(
             integration,
             bucket=wiring.bucket_of(parts, integration),
+            queue=wiring.queue_of(parts, integration),
             **parts.for_run(),
         )
 

@@ -72,6 +72,15 @@ class LogFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a queue hands it over. `receipt` is what deletes it."""
+
+    id: str
+    body: str
+    receipt: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """A log file as the ledger knows it."""
 

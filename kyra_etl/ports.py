@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from kyra_etl.model import LogFile
+from kyra_etl.model import LogFile, Message
 
 Clock = Callable[[], datetime]
 """Tells the time as a naive UTC datetime."""
@@ -37,6 +37,25 @@ class LogBucket(Protocol):
 
     def now(self) -> datetime:
         """The bucket server's clock, naive UTC."""
+        ...
+
+
+class NoticeQueue(Protocol):
+    """A queue that is told of new log files. `kyra_etl.aws.queue` implements it.
+
+    Raises AccessError, TransientError or CollectError.
+    """
+
+    def receive(self, wait_seconds: int) -> list[Message]:
+        """Some messages, hidden from others for a while; none when there were none for so long."""
+        ...
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Take messages out of the queue for good."""
+        ...
+
+    def confirm(self, topic_arn: str, token: str) -> None:
+        """Confirm that the queue may be subscribed to the topic."""
         ...
 
 

@@ -14,6 +14,7 @@ from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import KyraError, StateError
 from kyra_etl.fetch import decoders
+from kyra_etl.hints import Heard
 from kyra_etl.lake import Lake
 from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
 from kyra_etl.owner import is_gone, owner_of, run_of
@@ -170,7 +171,7 @@ def run_detections(kit: Kit) -> DetectReport:
     return detect_queued(lake=kit.lake, state=kit.state, corpus=kit.corpus, now=kit.clock(), progress=kit.progress)
 
 
-def report(run: Run, kit: Kit, found: Found, detected: DetectReport) -> RunReport:
+def report(run: Run, kit: Kit, found: Found, detected: DetectReport, heard: Heard | None = None) -> RunReport:
     """Count what the run did, each term by its own query, and insist that the numbers reconcile.
 
     Raises StateError when they do not: that is a fault of ours, and better seen than carried on with.
@@ -199,9 +200,10 @@ def report(run: Run, kit: Kit, found: Found, detected: DetectReport) -> RunRepor
         expired=tally["expired"],
         alerts=detected.alerts_new,
         batches=tally["batches"],
-        list_requests=found.requests,
+        list_requests=found.requests + (heard.requests if heard else 0),
         folders_listed=found.folders.total(),
         folders_waiting=found.waiting,
+        notices=dict(sorted(heard.kinds.items())) if heard else {},
         initial=run.historical and found.waiting_new > 0,
         ignored_by_kind=dict(sorted(found.ignored.items())),
         quarantined_by_reason=tally["quarantined_by_reason"],

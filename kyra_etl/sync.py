@@ -8,10 +8,11 @@ from datetime import timedelta
 from kyra_etl.batch import tidy
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
+from kyra_etl.hints import Heard, take_notices
 from kyra_etl.lake import Lake
 from kyra_etl.model import Integration, Limits, RunReport
 from kyra_etl.owner import owner_of
-from kyra_etl.ports import Clock, LogBucket, Progress, Silent
+from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress, Silent
 from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, report, run_detections
 from kyra_etl.state import Lease, State
 
@@ -25,10 +26,12 @@ def sync(
     corpus: Corpus | None,
     limits: Limits,
     clock: Clock,
+    queue: NoticeQueue | None = None,
     progress: Progress | None = None,
 ) -> RunReport:
     """Load every log file that came since, exactly once, and raise its alerts.
 
+    With a `queue`, its notices are taken first; listing finds what they leave out.
     A run of the same integration that is under way makes this one return at once, `skipped` saying so. Raises
     KyraError; what was committed by then stays, and the next run goes on from there.
     """
@@ -42,13 +45,20 @@ def sync(
             entry.report = _skipped(entry, integration, "another sync of this integration is running", clock)
             return entry.report
         try:
-            entry.report = _sync(entry, integration, bucket, lease, kit)
+            entry.report = _sync(entry, integration, bucket, queue, lease, kit)
         finally:
             lease.release()
         return entry.report
 
 
-def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: Lease, kit: Kit) -> RunReport:
+def _sync(
+    entry: Recorded,
+    integration: Integration,
+    bucket: LogBucket,
+    queue: NoticeQueue | None,
+    lease: Lease,
+    kit: Kit,
+) -> RunReport:
     state = kit.state
     run = Run(
         entry.run_id,
@@ -62,6 +72,10 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         lease=lease,
     )
     tidy(lake=kit.lake, state=state)
+    heard = Heard()
+    if queue is not None:
+        kit.progress.stage("Taking notices")
+        heard = take_notices(run.run_id, integration, queue, bucket=bucket, state=state, clock=kit.clock)
     found = discover(
         run.run_id,
         integration,
@@ -72,11 +86,11 @@ def _sync(entry: Recorded, integration: Integration, bucket: LogBucket, lease: L
         progress=kit.progress,
         alive=_renewing(lease, kit),
     )
-    entry.problem = found.problem
+    entry.problem = found.problem or heard.problem
     state.ledger.carry(run.run_id, integration.name, kit.clock())
     load_found(run, kit)
     detected = run_detections(kit)
-    return report(run, kit, found, detected)
+    return report(run, kit, found, detected, heard)
 
 
 def _renewing(lease: Lease, kit: Kit) -> Callable[[], None]:

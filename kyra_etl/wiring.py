@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kyra_etl.config import Config
 from kyra_etl.errors import ConfigError
 from kyra_etl.model import Integration
-from kyra_etl.ports import Clock, LogBucket
+from kyra_etl.ports import Clock, LogBucket, NoticeQueue
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -108,6 +108,15 @@ def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
     limits = parts.config.limits
     connections = max(limits.fetch_threads, limits.list_threads)
     return open_bucket(integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections)
+
+
+def queue_of(parts: Parts, integration: Integration) -> NoticeQueue | None:
+    """The queue of notices about the integration's log files, if it has one."""
+    if integration.queue_url is None:
+        return None
+    from kyra_etl.aws.queue import open_queue
+
+    return open_queue(integration, endpoint_url=parts.config.aws_endpoint_url)
 
 
 def analyst(parts: Parts) -> Analyst:

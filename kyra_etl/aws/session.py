@@ -50,7 +50,7 @@ class Session:
         self.integration = integration
         self.secrets = tuple(secret for secret in (integration.external_id, integration.queue_url) if secret)
         self.connections = connections
-        self._endpoint_url = endpoint_url
+        self.endpoint_url = endpoint_url
         self._lock = threading.RLock()  # making the first client of a role assumes it, with a client of ours
         self._clients: dict[tuple[str, str, bool], Any] = {}
 
@@ -65,6 +65,10 @@ class Session:
     def client(self, service: str, region: str | None = None) -> Any:
         """A boto3 client on the customer's side, kept for the session's life."""
         return self._client(service, region or self.region, ours=False)
+
+    def own_client(self, service: str, region: str) -> Any:
+        """A boto3 client with our own credentials, whatever role the integration has."""
+        return self._client(service, region, ours=True)
 
     def credentials(self) -> ReadOnlyCredentials:
         """The credentials that read the bucket, as of now: renewed when they are about to end. Raises CollectError."""
@@ -148,7 +152,7 @@ class Session:
                 with translated("open a client", f"{service} in {region}", self.secrets):
                     source = self._ours if ours else self._theirs
                     self._clients[known] = source.client(
-                        service, region_name=region, endpoint_url=self._endpoint_url, config=self._config()
+                        service, region_name=region, endpoint_url=self.endpoint_url, config=self._config()
                     )
             return self._clients[known]
 
@@ -159,7 +163,7 @@ class Session:
             read_timeout=60,
             max_pool_connections=max(self.connections, 1),
             user_agent_extra=f"kyra-etl/{kyra_etl.__version__}",
-            s3={"addressing_style": "path"} if self._endpoint_url else None,
+            s3={"addressing_style": "path"} if self.endpoint_url else None,
         )
 
     def _default_region(self) -> str:

@@ -143,10 +143,11 @@ class Wire:
         body = request.get_data(as_text=True) if request.method == "POST" else ""
         if target:
             service, _, operation = target.rpartition(".")
-            self.actions.append(f"{'sqs' if 'SQS' in service else 'cloudtrail'}:{operation}")
+            # IAM knows no batches.
+            self.actions.append(f"{'sqs' if 'SQS' in service else 'cloudtrail'}:{operation.removesuffix('Batch')}")
         elif request.method == "POST":
-            service = "sns" if "/sns/" in request.headers.get("Authorization", "") else "sts"
-            self.actions.append(f"{service}:{parse_qs(body)['Action'][0]}")
+            asked = parse_qs(body)
+            self.actions.append(f"{'sns' if 'TopicArn' in asked else 'sts'}:{asked['Action'][0]}")
         elif request.path.strip("/").count("/") == 0:
             listing = request.method == "HEAD" or (request.method == "GET" and "list-type" in request.args)
             self.actions.append(action_of("ListObjectsV2") if listing else f"s3:? {request.method} {request.url}")

@@ -12,10 +12,12 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyra_etl.aws.mapping import TABLE, UNKNOWN, match, translate, translated
+from kyra_etl.aws.failures import TABLE, UNKNOWN, match
+from kyra_etl.aws.mapping import translate, translated
 from kyra_etl.errors import AccessError, CollectError, KyraError, ObjectError, ObjectGone, TransientError
 
 ROLE = "arn:aws:iam::111122223333:role/kyra-etl"
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:cloudtrail"
 ME = "arn:aws:sts::999988887777:assumed-role/runner/1"
 NOT_AUTHORIZED = f"User: {ME} is not authorized to perform: {{}} on resource: {{}}"
 CALLS: dict[str, tuple[str, str, dict[str, Any], str]] = {
@@ -26,6 +28,8 @@ CALLS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "GetObject": ("s3", "get_object", {"Bucket": "logs", "Key": "a/b.json.gz"}, "s3://logs/a/b.json.gz"),
     "DescribeTrails": ("cloudtrail", "describe_trails", {}, "trails in eu-west-1"),
     "GetTrailStatus": ("cloudtrail", "get_trail_status", {"Name": "everything"}, "trail everything"),
+    "ReceiveMessage": ("sqs", "receive_message", {"QueueUrl": "https://q"}, "the queue of notices"),
+    "Subscribe": ("sns", "subscribe", {"TopicArn": TOPIC, "Protocol": "sqs"}, f"topic {TOPIC}"),
 }
 
 ASSUME = NOT_AUTHORIZED.format("sts:AssumeRole", ROLE)
@@ -112,6 +116,13 @@ ROWS: list[tuple[str, str, str, int, str, type[KyraError], str, str]] = [
     ("list_denied", "ListObjectsV2", "AccessDenied", 403, LIST, AccessError, "may not be listed",
      "s3:ListBucket on arn:aws:s3:::logs itself"),
     ("list_denied", "HeadBucket", "403", 403, "Forbidden", AccessError, "may not be listed", "s3:prefix"),
+    ("no_queue", "ReceiveMessage", "AWS.SimpleQueueService.NonExistentQueue", 400, "The queue does not exist.",
+     CollectError, "queue of notices does not exist", "get-queue-url"),
+    ("call_denied", "ReceiveMessage", "AccessDenied", 403, "Access to the resource is denied.", AccessError,
+     "sqs:ReceiveMessage is denied", "Allow sqs:ReceiveMessage"),
+    ("no_topic", "Subscribe", "NotFound", 404, "Topic does not exist", CollectError, "does not exist", "SnsTopicARN"),
+    ("subscribe_denied", "Subscribe", "AuthorizationError", 403, NOT_AUTHORIZED.format("SNS:Subscribe", TOPIC),
+     AccessError, "does not let the queue's owner subscribe", "sns:Subscribe"),
     ("no_trail", "GetTrailStatus", "TrailNotFoundException", 400, "Unknown trail: everything", CollectError,
      "no such trail", "ARN"),
     ("not_permitted", "DescribeTrails", "UnsupportedOperationException", 400, "not supported", CollectError,

@@ -25,7 +25,7 @@ demo: $(VENV)/.project ## Tour on a small organization's log files: sync, alerts
 ##@ Develop
 
 test: $(VENV)/.dev $(VENV)/.project ## Run the tests; `make test ARGS="-k lake -x"` passes options to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 check: static test ## Everything that must hold before a commit: formatting, lint, types, layers, tests
 

@@ -12,6 +12,7 @@ from docs.transcripts import NOT_RUN, Session, Shown, settled, transcripts
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = transcripts((ROOT / "README.md").read_text())
+pytestmark = pytest.mark.xdist_group("readme")
 
 
 @pytest.fixture(scope="module")

@@ -157,4 +157,4 @@ SELECT
   END AS severity,
   list_concat([event_id], CASE WHEN many THEN deletion_ids ELSE [] END, CASE WHEN forced THEN unprotected ELSE [] END) AS event_ids
 FROM weighed
-WHERE weight IS NOT NULL AND (success OR weight <> 'low')
+WHERE weight IS NOT NULL AND (success OR weight <> 'low' AND kind <> 'database')

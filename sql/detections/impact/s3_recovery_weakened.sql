@@ -57,7 +57,8 @@ calls AS (
     AND event_name IN ('PutBucketVersioning', 'DeleteBucketReplication', 'PutObjectLockConfiguration', 'PutBucketEncryption',
       'DeleteBucket')
     AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
-    AND (success OR denied)
+    -- Tried in vain, nothing is weakened, and consoles and scanners try a lot.
+    AND success
 ),
 weakened AS (
   SELECT
@@ -79,8 +80,8 @@ weakened AS (
 judged AS (
   SELECT
     *,
-    count(DISTINCT bucket) FILTER (success) OVER recent AS buckets,
-    list(event_id) FILTER (success) OVER recent AS ids
+    count(DISTINCT bucket) OVER recent AS buckets,
+    list(event_id) OVER recent AS ids
   FROM weakened
   WHERE how IS NOT NULL
   WINDOW recent AS (
@@ -89,10 +90,10 @@ judged AS (
 calmed AS (
   SELECT
     j.*,
-    j.success AND j.buckets >= getvariable('s3_recovery_weakened_buckets') AS many,
+    j.buckets >= getvariable('s3_recovery_weakened_buckets') AS many,
     (SELECT list(c.event_id)
       FROM calls AS c
-      WHERE j.success AND c.event_name = 'DeleteBucket' AND c.success
+      WHERE c.event_name = 'DeleteBucket'
         AND c.account = j.account AND c.principal = j.principal AND c.bucket = j.bucket
         AND c.event_time BETWEEN j.event_time AND j.event_time + INTERVAL 60 MINUTE) AS torn_down
   FROM judged AS j
@@ -106,10 +107,9 @@ SELECT
   source_ip_address AS source_ip,
   coalesce(bucket, 'a bucket') AS target,
   concat('Bucket ', coalesce(bucket, '?'), ': ', how,
-    CASE WHEN torn_down IS NOT NULL THEN ', and it was torn down' WHEN many THEN concat(', one of ', buckets, ' buckets within 30 minutes')
-      WHEN success THEN '' ELSE concat('; it failed with ', error_code) END) AS summary,
+    CASE WHEN torn_down IS NOT NULL THEN ', and it was torn down' WHEN many THEN concat(', one of ', buckets, ' buckets within 30 minutes') ELSE '' END) AS summary,
   CASE
-    WHEN NOT success OR torn_down IS NOT NULL OR list_contains(getvariable('s3_recovery_weakened_trusted_principals'), principal) THEN 'low'
+    WHEN torn_down IS NOT NULL OR list_contains(getvariable('s3_recovery_weakened_trusted_principals'), principal) THEN 'low'
     WHEN many OR event_name = 'PutBucketEncryption' THEN 'high'
     ELSE 'medium'
   END AS severity,

@@ -133,7 +133,8 @@ SELECT
     CASE WHEN many THEN concat(len(groups), ' log groups were deleted within 30 minutes')
       WHEN kind IN ('log group', 'retention', 'subscription') THEN concat(event_name, ' on ', coalesce(log_group, 'a log group'))
       ELSE concat(upper(kind[1]), kind[2:], ' were removed by ', event_name) END,
-    CASE WHEN torn_down IS NOT NULL THEN ' and what they watched was torn down' WHEN success THEN ''
+    CASE WHEN torn_down IS NULL THEN '' WHEN kind = 'flow logs' THEN ', and a network was torn down' ELSE ', and the bucket was torn down' END,
+    CASE WHEN success THEN ''
       ELSE concat(': tried, and failed with ', error_code) END) AS summary,
   CASE
     WHEN NOT success THEN one_below(weight)
@@ -145,6 +146,6 @@ SELECT
   list_concat([event_id], coalesce(torn_down, []), CASE WHEN many THEN groups ELSE [] END) AS event_ids,
   kind
 FROM weighed
-WHERE (success OR weight <> 'low')
+WHERE (success OR weight <> 'low' AND kind <> 'bucket logs')
   -- Everyday life: a short retention or a filter of some function's log.
   AND (matters OR kind NOT IN ('retention', 'subscription')) AND (matters OR event_name <> 'DeleteLogStream')

@@ -47,7 +47,7 @@
 -- default = 3
 -- about   = "Refused calls to change rights, of two kinds at least, within an hour before one that works"
 -- ---
-WITH steps AS (
+WITH steps AS MATERIALIZED (
   SELECT
     *,
     lower(coalesce(
@@ -63,10 +63,15 @@ WITH steps AS (
       ELSE 'rights'
     END AS what,
     coalesce(list_contains(getvariable('privilege_escalation_admin_policies'), last_part(json_extract_string(request_parameters, '$.policyArn'))), false)
-      OR coalesce(policy_power(policy_document(request_parameters, '$.policyDocument')) IN ('everything', 'rights'), false) AS admin
+      OR CASE WHEN event_name IN ('PutUserPolicy', 'PutRolePolicy', 'PutGroupPolicy')
+        THEN coalesce(policy_power(policy_document(request_parameters, '$.policyDocument')) IN ('everything', 'rights'), false)
+        ELSE false END AS admin
   FROM events
   WHERE (success OR denied)
     AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
+    -- AWS puts a leaked key's user into quarantine in that user's own name: Access Key Leaked reports it.
+    AND NOT coalesce(regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine'), false)
+    AND NOT coalesce(json_extract_string(request_parameters, '$.policyName') = 'AWSExposedCredentialPolicy_DO_NOT_REMOVE', false)
     AND ((event_source = 'iam.amazonaws.com' AND event_name IN (
         'AttachUserPolicy', 'PutUserPolicy', 'AddUserToGroup', 'DeleteUserPermissionsBoundary', 'AttachRolePolicy', 'PutRolePolicy',
         'DeleteRolePermissionsBoundary', 'AttachGroupPolicy', 'PutGroupPolicy', 'CreatePolicyVersion', 'SetDefaultPolicyVersion',
@@ -96,6 +101,8 @@ climbed AS (
       AND p.event_time BETWEEN s.event_time - INTERVAL 60 MINUTE AND s.event_time
   ) AS b ON true
   WHERE s.success AND s.what <> 'new user'
+    -- Roles are assumed all the time: only those that somebody opened matter.
+    AND (s.what <> 'assumed' OR s.whom IN (SELECT whom FROM steps WHERE what = 'trust'))
 ),
 flagged AS (
   SELECT

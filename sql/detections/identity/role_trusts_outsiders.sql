@@ -81,7 +81,7 @@ SELECT
   w.principal AS actor,
   w.source_ip_address AS source_ip,
   w.role AS target,
-  concat(w.role, ' may be assumed by ',
+  concat(coalesce(w.role, 'A role'), ' may be assumed by ',
     CASE
       WHEN o.anyone THEN 'everybody'
       WHEN o.any_customer THEN 'every customer of an identity provider'

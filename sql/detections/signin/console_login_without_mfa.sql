@@ -11,7 +11,7 @@
 -- ]
 -- event_names  = ["ConsoleLogin"]
 -- group_by     = ["account", "actor"]
--- group_window = "24h"
+-- group_window = "7d"
 -- runbook      = """
 -- 1. Ask the user whether it was them, from that address.
 -- 2. Where do they come from else? SELECT source_ip_address, count(*) FROM events WHERE user_name = '…' AND event_name = 'ConsoleLogin' GROUP BY ALL.

@@ -1,0 +1,118 @@
+"""`make soak`: play schedules and kill processes for as long as asked, and say what came of it.
+
+    make soak                                            2,000 schedules, 100 kills on a local lake, 30 on S3
+    make soak ARGS="--minutes 600 --seed 7"              as many schedules as fit into ten hours, others than seed 1's
+    make soak ARGS="--replay 1000023+commit.after.1"     one schedule, as a failure printed it
+
+Ends with 1 when anything was lost, doubled or amiss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from itertools import count, islice
+
+from tests.simulation.kills import Killed, kill, s3_for_the_lake
+from tests.simulation.process import Point
+from tests.simulation.schedule import Case, play
+from tests.simulation.soak import Total, cases, soak, told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="Prove that nothing is lost.")
+    parser.add_argument("--schedules", type=int, help="how many to play (2,000, or as many as fit into --minutes)")
+    parser.add_argument("--minutes", type=float, help="how long to play schedules")
+    parser.add_argument("--kills", type=int, default=100, help="rounds of SIGKILL on a local lake (100)")
+    parser.add_argument("--s3-kills", type=int, default=30, help="rounds of SIGKILL on an S3 lake (30)")
+    parser.add_argument("--seed", type=int, default=1, help="which schedules and kills (1)")
+    parser.add_argument("--replay", metavar="CASE", help="play one schedule")
+    options = parser.parse_args()
+    _leave_the_environment_alone()
+    if options.replay:
+        return _replay(options.replay)
+    amiss = _schedules(options)
+    for name, rounds, on_s3 in (("a local lake", options.kills, False), ("an S3 lake", options.s3_kills, True)):
+        if rounds:
+            amiss |= _kills(name, rounds, options.seed, on_s3=on_s3)
+    return int(amiss)
+
+
+def _leave_the_environment_alone() -> None:
+    """Neither the caller's AWS configuration nor KYRA_* settings reach us."""
+    for name in list(os.environ):
+        if name.startswith(("KYRA_", "AWS_")):
+            del os.environ[name]
+    fake = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "testing")
+    os.environ.update(fake, AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
+
+
+def _schedules(options: argparse.Namespace) -> bool:
+    wanted = options.schedules if options.schedules is not None else None if options.minutes else 2000
+    until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
+    total, known, begun, shown = Total(), Counter[Point](), time.monotonic(), 0
+    playing = soak(islice(cases(options.seed, known), wanted), total, known)
+    for number in count(1):
+        if time.monotonic() >= until or (outcome := next(playing, None)) is None:
+            break
+        for complaint in outcome.complaints:
+            print(f"AMISS {complaint}\n      replay with: --replay {outcome.case}", flush=True)
+        if number % 50 == 0:
+            shown = _progress(number, total, time.monotonic() - begun, shown)
+    _clear(shown)
+    if total.schedules:
+        print("\n".join(told(total, time.monotonic() - begun)), flush=True)
+    return bool(total.complaints)
+
+
+def _kills(name: str, rounds: int, seed: int, *, on_s3: bool) -> bool:
+    begun = time.monotonic()
+    if on_s3:
+        with s3_for_the_lake() as endpoint:
+            killed = kill(rounds, seed, s3=endpoint)
+    else:
+        killed = kill(rounds, seed)
+    verdict = killed.verdict
+    print(
+        f"\n{rounds} rounds of SIGKILL on {name} in {(time.monotonic() - begun) / 60:.0f} minutes:"
+        f" {killed.killed} processes killed, {verdict.events:,} events, {verdict.alerts:,} alerts"
+    )
+    print(
+        f"events lost: {verdict.lost}, events doubled: {verdict.doubled}, other complaints: {len(verdict.complaints)}"
+    )
+    print("killed at: " + _counted(killed), flush=True)
+    for complaint in verdict.complaints:
+        print(f"AMISS {complaint}\n      repeat with: --schedules 0 --seed {seed}", flush=True)
+    return bool(verdict.complaints)
+
+
+def _counted(killed: Killed) -> str:
+    aimed = killed.steps()
+    others = killed.at.total() - sum(aimed.values())
+    return ", ".join(f"{step} {times}" for step, times in aimed.items()) + f", elsewhere {others}"
+
+
+def _replay(text: str) -> int:
+    outcome = play(Case.parse(text))
+    print("\n".join(outcome.complaints) or f"Nothing amiss: {outcome.events} events, {outcome.alerts} alerts.")
+    return int(bool(outcome.complaints))
+
+
+def _progress(number: int, total: Total, seconds: float, shown: int) -> int:
+    if not sys.stderr.isatty():
+        return 0
+    line = f"{number:,} schedules, {seconds / number:.2f} s each, lost {total.lost}, doubled {total.doubled}"
+    print(f"\r{line.ljust(shown)}", end="", file=sys.stderr, flush=True)
+    return len(line)
+
+
+def _clear(shown: int) -> None:
+    if shown:
+        print(f"\r{' ' * shown}\r", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

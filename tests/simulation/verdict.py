@@ -1,0 +1,219 @@
+"""What must hold when everything has come to rest."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.lake import layout, open_lake
+from kyra_etl.load import load
+from kyra_etl.model import Integration, Limits
+from kyra_etl.state import LOCAL, State
+from kyra_etl.sync import sync
+from tests.simulation import truth
+from tests.simulation.bucket import Delivery, SimBucket
+from tests.simulation.process import Fate, Process
+from tests.simulation.timeline import Timeline
+
+
+def is_committed(state: Path, source: str, target: str) -> bool:
+    """Asked of SQLite itself: is this file live, of a committed batch, and staged by the attempt that committed it?"""
+    with sqlite3.connect(f"file:{state}?mode=ro", uri=True) as connection:
+        row = connection.execute(
+            "SELECT 1 FROM data_files f JOIN batches b USING (batch_id) "
+            "WHERE f.path = ? AND f.staged_path = ? AND f.live AND b.state = 'committed'",
+            (target, source),
+        ).fetchone()
+    connection.close()
+    return row is not None
+
+
+@dataclass
+class Scene:
+    """What is judged: all that was delivered, and where it should have gone."""
+
+    state: State
+    lake: Path
+    folder: Path
+    """Room for a lake to compare with."""
+    deliveries: Sequence[Delivery]
+    integrations: Sequence[Integration]
+    prefix: str
+    now: datetime
+    corpus: Corpus | None = None
+    copies: Path | None = None
+    """Files that were loaded from a folder."""
+    etag: Callable[[Delivery], str] = attrgetter("etag")
+    """How the bucket named an object's version."""
+
+
+@dataclass
+class Verdict:
+    events: int = 0
+    alerts: int = 0
+    lost: int = 0
+    doubled: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+
+def judge(scene: Scene) -> Verdict:
+    """Compare the lake, the ledger and the alerts with the truth."""
+    judgement = _Judgement(scene)
+    judgement.pass_()
+    return judgement.verdict
+
+
+class _Judgement:
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.state = scene, scene.state
+        self.verdict = Verdict()
+        self.bodies = {(each.key, scene.etag(each)): each.body for each in scene.deliveries}
+        self.rows = [row for row in self.state.ledger.log_files() if row["integration"] != LOCAL]
+        self.loaded = [row for row in self.rows if row["state"] == "loaded"]
+
+    def pass_(self) -> None:
+        self.ledger_knows_every_object()
+        self.lake_holds_the_truth()
+        self.numbers_agree()
+        self.nothing_is_left_behind()
+        if self.scene.corpus is not None:
+            self.alerts_are_those_of_one_pass()
+
+    def expect(self, holds: bool, complaint: str) -> None:
+        if not holds:
+            self.verdict.complaints.append(complaint)
+
+    def ledger_knows_every_object(self) -> None:
+        """Every good object that is in the bucket is loaded, every bad one quarantined."""
+        end = self.scene.now
+        known = {(row["integration"], row["key"], row["etag"]): row for row in self.rows}
+        standing: dict[str, Delivery] = {}
+        for each in sorted(self.scene.deliveries, key=lambda each: each.at):
+            standing[each.key] = each
+        for each in standing.values():
+            if (each.gone is not None and each.gone <= end) or not _is_log(each, self.scene.prefix):
+                continue
+            for integration in self.scene.integrations:
+                row = known.get((integration.name, each.key, self.scene.etag(each)))
+                wanted = "quarantined" if truth.records_of(each.body) is None else "loaded"
+                found = row["state"] if row is not None else "unknown"
+                if found != wanted:
+                    self.verdict.lost += 1
+                    self.verdict.complaints.append(f"{integration.name}: {each.key} is {found}, not {wanted}")
+        for row in self.rows:
+            self.expect(row["state"] in ("loaded", "quarantined", "gone"), f"{row['key']} is still {row['state']}")
+
+    def lake_holds_the_truth(self) -> None:
+        verdict = self.verdict
+        held = truth.events_in(self.scene.lake)
+        told = truth.events_of((row["key"], self.bodies[row["key"], row["etag"]]) for row in self.loaded)
+        lost, strange = told - held.keys(), held.keys() - told - self.copied()
+        doubled = {event: times for event, times in held.items() if times > 1}
+        verdict.events += len(held)
+        verdict.lost += len(lost)
+        verdict.doubled += sum(times - 1 for times in doubled.values())
+        self.expect(not lost, f"{len(lost)} events are lost, such as {min(lost, default='')}")
+        self.expect(not doubled, f"{len(doubled)} events are doubled, such as {min(doubled, default='')}")
+        self.expect(not strange, f"{len(strange)} events come from nowhere, such as {min(strange, default='')}")
+        malformed = truth.malformed_in(self.scene.lake)
+        counted = sum(row["malformed"] for row in self.state.ledger.log_files())
+        self.expect(malformed.total() == counted, f"{malformed.total()} malformed records are kept, {counted} counted")
+        wanted = truth.malformed_of((row["key"], self.bodies[row["key"], row["etag"]]) for row in self.loaded)
+        missing = wanted.keys() - malformed.keys()
+        self.expect(not missing, f"malformed records are lost: {sorted(missing)}")
+
+    def copied(self) -> set[truth.Event]:
+        """What `load` brought in: copies of delivered files, under names that tell no account."""
+        folder = self.scene.copies or Path("/nonexistent")
+        return truth.events_of((file.name, file.read_bytes()) for file in folder.glob("*"))
+
+    def numbers_agree(self) -> None:
+        files = self.state.ledger.data_files("events")
+        on_disk = sorted(str(path.relative_to(self.scene.lake)) for path in _parquet(self.scene.lake, "events"))
+        self.expect(on_disk == [file.path for file in files], "the files of events/ are not those of the ledger")
+        self.expect(all(file.published for file in files), "some committed files were never published")
+        rows = sum(file.rows for file in files)
+        counted = sum(row["events"] for row in self.state.ledger.log_files())
+        self.expect(rows == counted, f"{rows} events are in the lake, {counted} were counted")
+        rolled = truth.counted_in_activity(self.scene.lake)
+        self.expect(rolled == rows, f"the roll-up speaks of {rolled} events, the lake holds {rows}")
+        for row in self.loaded:
+            parts = row["events"] + row["duplicates"] + row["malformed"] + row["expired"]
+            self.expect(row["records"] == parts, f"{row['key']}: {row['records']} records, but {parts} accounted for")
+
+    def nothing_is_left_behind(self) -> None:
+        root = self.scene.lake
+        staged = [path for path in _parquet(root, layout.STAGING_DIR) if layout.TABLES_STAGING not in path.parts]
+        self.expect(not staged, f"staging holds {[str(path.relative_to(root)) for path in staged]}")
+        self.expect(not self.state.ledger.unpublished(), "files wait for publishing")
+        self.expect(not self.state.ledger.live_batches(), "batches are still planned")
+        self.expect(self.state.queue.depth() == 0, f"{self.state.queue.failing() or 'detections'} still queued")
+
+    def alerts_are_those_of_one_pass(self) -> None:
+        """Sync what was loaded once more, undisturbed, into a lake of its own, and compare the alerts."""
+        scene = self.scene
+        assert scene.corpus is not None
+        folder = scene.folder / "undisturbed"
+        folder.mkdir()
+        bodies = {
+            row["key"].replace(".json", f"-{row['etag']}.json"): self.bodies[row["key"], row["etag"]]
+            for row in self.loaded
+        }
+        with State.open(f"sqlite:///{folder}/state.db") as state:
+            made: dict[str, Any] = {
+                "lake": open_lake(str(folder / "lake")),
+                "state": state,
+                "corpus": scene.corpus,
+                "limits": Limits(),
+                "clock": lambda: scene.now,
+            }
+            sync(replace(scene.integrations[0], name="undisturbed"), bucket=_standing(bodies, scene.now), **made)
+            if scene.copies is not None and scene.copies.is_dir():
+                load([scene.copies], **made)
+            wanted = _alerts(state)
+        found = _alerts(self.state)
+        self.verdict.alerts = len(found)
+        first_seen = {each.id for each in scene.corpus.detections if each.baseline}
+        for key in sorted(wanted.keys() | found.keys()):
+            if key[0] in first_seen:
+                self.expect(key in found, f"the alert {key} is lost")
+            else:
+                self.expect(wanted.get(key) == found.get(key), f"alert {key}: {found.get(key)}, not {wanted.get(key)}")
+
+
+def _standing(bodies: dict[str, bytes], now: datetime) -> SimBucket:
+    """A bucket that holds these objects, all of them there from the start."""
+    rng = random.Random(0)
+    process = Process("undisturbed", Fate(Timeline(now, rng), rng, (), {}, (), now))
+    past = now - timedelta(days=365)
+    return SimBucket("trail", [Delivery(key, body, past) for key, body in bodies.items()], process, 1000)
+
+
+def _alerts(state: State) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """What must not depend on order: everything but what an alert's history is."""
+    return {
+        (alert.detection, alert.alert_id): (alert.severity, alert.account, sorted(alert.event_ids), alert.summary)
+        for alert in state.alerts.list()
+    }
+
+
+def _is_log(each: Delivery, prefix: str) -> bool:
+    """A log file of this integration's trail, by its folder and name."""
+    root = f"{prefix}/AWSLogs/" if prefix else "AWSLogs/"
+    return (
+        each.key.startswith(root)
+        and "/CloudTrail/" in each.key
+        and each.key.endswith((".json", ".json.gz"))
+        and len(each.body) > 0
+    )
+
+
+def _parquet(root: Path, folder: str) -> list[Path]:
+    return sorted((root / folder).rglob("*.parquet"))

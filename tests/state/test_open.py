@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from kyra_etl.errors import StateError
 from kyra_etl.state import State, database, schema, tables
+from tests.postgres import Server
 from tests.state import racing
-from tests.state.conftest import Server
 from tests.state.making import NOW, file, observed, sync
 
 

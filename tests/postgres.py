@@ -1,0 +1,94 @@
+"""A real PostgreSQL server for the tests, started from what is installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REQUIRED = bool(os.environ.get("KYRA_REQUIRE_POSTGRES"))  # read here: tests see an environment without KYRA_*
+INSTALLED = Path("/usr/lib/postgresql")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running PostgreSQL."""
+
+    port: int
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres:a-secret-word@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    def create(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"t{uuid.uuid4().hex}"
+        self.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """A throw-away server of the installed PostgreSQL; skips without one, unless KYRA_REQUIRE_POSTGRES is set."""
+    found = sorted(INSTALLED.glob("*/bin/postgres"), key=lambda p: float(p.parts[-3]))
+    on_path = shutil.which("postgres")
+    if not found and not on_path:
+        reason = "PostgreSQL's server is not installed (apt-get install postgresql)"
+        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+    binaries = found[-1].parent if found else Path(str(on_path)).parent
+    home = Path(tempfile.mkdtemp(prefix="kyra-postgres-"))
+    become: list[str] = []
+    if os.geteuid() == 0:  # the server refuses to run as root
+        owner = pwd.getpwnam("postgres")
+        os.chown(home, owner.pw_uid, owner.pw_gid)
+        become = [shutil.which("runuser") or "/usr/sbin/runuser", "-u", "postgres", "--"]
+    data = home / "data"
+    initdb = [*become, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": "off"}
+    settings |= {"synchronous_commit": "off", "full_page_writes": "off", "timezone": "Asia/Tokyo"}
+    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    with (home / "log").open("wb") as log:
+        command = [*become, binaries / "postgres", "-D", data, "-p", str(port), *arguments]
+        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
+    try:
+        _wait(port, running, home / "log")
+        yield Server(port)
+    finally:
+        pid = (data / "postmaster.pid").read_text().splitlines()[0]
+        subprocess.run([*become, "kill", "-INT", pid], check=False)
+        running.wait(timeout=20)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    import psycopg
+
+    for _ in range(200):
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres").close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None:
+                break
+            time.sleep(0.1)
+    pytest.fail(f"PostgreSQL did not start: {log.read_text()[-500:]}")

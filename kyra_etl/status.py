@@ -11,11 +11,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from kyra_etl.model import Integration
+from kyra_etl import cadence
+from kyra_etl.model import ACCOUNT, Integration
 
 if TYPE_CHECKING:
     from kyra_etl.state import State
@@ -34,8 +36,8 @@ def status(state: State, now: datetime, name: str | None = None) -> dict[str, An
 
     An integration has: name, state, reason, next_step, bucket, account_id, region, prefix, last_sync_at, last_sync_age
     (seconds), last_run, events_processed, lag (p50, p95, max: seconds from an event to its delivery, in the
-    last sync that loaded something), ledger (counts), checkpoints, quiet (account and region), failing_detections,
-    last_check. Times are naive UTC.
+    last sync that loaded something), ledger (counts), checkpoints, quiet (account and region), listing (LIST requests
+    and their cost, folders by tier), failing_detections, last_check. Times are naive UTC.
     """
     integrations = [state.integrations.get(name)] if name else state.integrations.list()
     failing = state.queue.failing()
@@ -87,6 +89,7 @@ def _one(state: State, integration: Integration, failing: Sequence[Mapping[str, 
         "ledger": ledger,
         "checkpoints": checkpoints,
         "quiet": _quiet(checkpoints),
+        "listing": _listing(state, integration, now),
         "failing_detections": [row["detection"] for row in failing],
         "last_check": check
         and {"checked_at": check[0], "failed": [probe.name for probe in check[1] if probe.passed is False]},
@@ -144,6 +147,22 @@ def _interval(runs: Sequence[Mapping[str, Any]]) -> timedelta:
     """Time between the last two syncs that worked."""
     latest = [run["finished_at"] for run in runs if run["verb"] == "sync" and run["state"] == "succeeded"][:2]
     return latest[0] - latest[1] if len(latest) == 2 else timedelta()
+
+
+def _listing(state: State, integration: Integration, now: datetime) -> dict[str, Any]:
+    """What listing takes: LIST requests by UTC day, their estimated cost in US dollars, regions' folders by tier."""
+    today = now.date()
+    requests = state.ledger.list_requests(integration.name, today - timedelta(days=1))
+    count_today, before = requests.get(today, 0), requests.get(today - timedelta(days=1), 0)
+    tiers = Counter(cadence.tier(one, now) for one in state.ledger.folders(integration.name) if one.kind != ACCOUNT)
+    price = 0.0 if integration.bucket.startswith("file:") else 1.0
+    return {
+        "requests_today": count_today,
+        "requests_yesterday": before,
+        "cost_today": price * cadence.cost(count_today),
+        "cost_yesterday": price * cadence.cost(before),
+        "folders": {tier: tiers[tier] for tier in cadence.TIERS},
+    }
 
 
 def _quiet(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

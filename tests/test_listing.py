@@ -21,6 +21,7 @@ from kyra_etl.errors import AccessError, CollectError, TransientError
 from kyra_etl.model import LOGS, Folder, Found, Integration, Limits, LogFile, Window
 from kyra_etl.ports import LogBucket, Silent
 from kyra_etl.state import State
+from kyra_etl.status import status
 
 NOW = datetime(2026, 3, 10, 12)
 ACME = Integration("acme", "logs")
@@ -358,6 +359,25 @@ def test_time_ends_a_listing_and_the_next_run_goes_on(state: State) -> None:
     listed(bucket, state)
 
     assert known(state) == 50
+
+
+def test_status_tells_what_listing_takes_and_costs(state: State) -> None:
+    state.integrations.add(ACME, NOW)
+    bucket = Memory()
+    for account in range(3):
+        bucket.put(key(region(account), NOW.date(), "a"))
+    listed(bucket, state)
+    state.ledger.save_listing("acme", [], requests=1_000_000, day=NOW.date() - timedelta(days=1))
+
+    (one,) = status(state, NOW)["integrations"]
+
+    assert one["listing"] == {
+        "requests_today": 1 + 6 + 3,
+        "requests_yesterday": 1_000_000,
+        "cost_today": pytest.approx(10 * cadence.PRICE),
+        "cost_yesterday": pytest.approx(5.0),
+        "folders": {"hot": 3, "warm": 0, "cold": 0, "neighbour": 0},
+    }
 
 
 # ── trouble ──

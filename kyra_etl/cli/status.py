@@ -37,6 +37,10 @@ def show_status(report: Mapping[str, Any], *, whole: bool) -> None:
             if one["reason"]:
                 show(printable(f"{one['name']}: {one['reason']} Next: {one['next_step']}"))
         _show_checkpoints(integrations, whole)
+        if whole:
+            for one in integrations:
+                if not one["bucket"].startswith("file:"):
+                    show(_listing(one["listing"]))
     local = report["local"]
     if local is not None:
         held = f", {count(local['quarantined'], 'file')} in quarantine" if local["quarantined"] else ""
@@ -65,6 +69,16 @@ def _overview(integrations: Sequence[Mapping[str, Any]]) -> str:
     ]
     columns = ("integration", "state", "last sync", "", "events", "log files", "pending", "quarantined", "lag")
     return table(columns, rows, keep=("state", "last sync"))
+
+
+def _listing(listing: Mapping[str, Any]) -> str:
+    """LIST requests of today and yesterday, and how many folders are listed how often."""
+    days = " and ".join(
+        f"{count(listing[f'requests_{day}'], 'LIST request')} {day} (about ${listing[f'cost_{day}']:.2f})"
+        for day in ("today", "yesterday")
+    )
+    folders = ", ".join(f"{number:,} {tier}" for tier, number in listing["folders"].items() if number)
+    return f"Listing: {days}" + (f"; folders: {folders}." if folders else ".")
 
 
 def _show_checkpoints(integrations: Sequence[Mapping[str, Any]], whole: bool) -> None:

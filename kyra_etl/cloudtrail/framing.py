@@ -21,6 +21,9 @@ from kyra_etl.errors import DecodeError
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31
 _INFLATE_ERRORS = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises: the second for text that is not UTF-8, which is not a kind of the first."""
+_ENVELOPE = re.compile(rb'\{\s*"Records"\s*:')
 _RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
 
 
@@ -96,7 +99,7 @@ def frame(document: bytes) -> Framed:
         fields = _raw_dict.decode(body)
     except RecursionError as error:
         raise DecodeError("not_json", "The JSON is nested too deeply to be a log file.", _EXPECTED) from error
-    except msgspec.DecodeError:
+    except _NOT_JSON:
         # Something in it is not JSON as msgspec reads it. One such record must not take its neighbours along.
         elements = _scan(body)
         return Framed(elements, []) if any(map(_hints, elements)) else _sequence(body)
@@ -107,7 +110,7 @@ def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
     if "Records" in fields:
         try:
             records = _raw_list.decode(_envelope.decode(body).Records)
-        except msgspec.DecodeError as error:
+        except _NOT_JSON as error:
             raise DecodeError("no_records", "`Records` is not a list.", _EXPECTED) from error
         if records and _is_notification(records[0]):
             raise DecodeError("notification", "This is an S3 event notice, not a log file.", _EXPECTED)
@@ -117,7 +120,7 @@ def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
     if "Events" in fields:
         try:
             return _cloudtrail_only(_unwrap(_raw_list.decode(fields["Events"])))
-        except msgspec.DecodeError as error:
+        except _NOT_JSON as error:
             raise DecodeError("no_records", "`Events` is not a list.", _EXPECTED) from error
     return _cloudtrail_only(_unwrap([msgspec.Raw(body)]))
 
@@ -131,12 +134,12 @@ def _unwrap(items: Iterable[msgspec.Raw]) -> list[bytes]:
             try:
                 records.append(_lookup.decode(text).CloudTrailEvent.encode())
                 continue
-            except msgspec.DecodeError:
+            except _NOT_JSON:
                 pass
         elif b'"detail-type"' in text:
             try:
                 fields = _raw_dict.decode(text)
-            except msgspec.DecodeError:
+            except _NOT_JSON:
                 fields = {}
             if "detail" in fields and "detail-type" in fields:
                 text = bytes(fields["detail"])
@@ -156,14 +159,14 @@ def _cloudtrail_only(records: list[bytes]) -> list[bytes]:
 def _hints(record: bytes) -> bool:
     try:
         return not _RECORD_HINTS.isdisjoint(_raw_dict.decode(record))
-    except (msgspec.DecodeError, RecursionError):
+    except (*_NOT_JSON, RecursionError):
         return False
 
 
 def _is_notification(record: msgspec.Raw) -> bool:
     try:
         fields = _raw_dict.decode(record)
-    except (msgspec.DecodeError, RecursionError):
+    except (*_NOT_JSON, RecursionError):
         return False
     return "s3" in fields or "Sns" in fields or "messageId" in fields
 
@@ -209,7 +212,9 @@ def _sequence(body: bytes) -> Framed:
             continue
         try:
             found = _of_line(line.strip())
-        except (msgspec.DecodeError, RecursionError, DecodeError):
+        except (*_NOT_JSON, RecursionError, DecodeError):
+            if position == 0 and _ENVELOPE.match(body):
+                break  # one envelope over many lines that never closes: the rest of it is lost, so none of it counts
             broken.append((position, line))
             position += 1
             continue

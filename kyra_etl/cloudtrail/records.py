@@ -69,7 +69,7 @@ def read(raw: bytes) -> tuple[Any, bytes | None]:
     """
     try:
         record = _record.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _read_leniently(raw)
     except RecursionError as error:
         raise MalformedRecord("nested too deeply") from error
@@ -109,7 +109,7 @@ def _typed(name: str, part: msgspec.Raw) -> tuple[Any, bool]:
     if name in ("readOnly", "managementEvent"):
         try:
             return _bool.decode(part), True
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return {b'"true"': True, b'"false"': False}.get(text.lower()), False
     try:
         return _text.decode(part), True
@@ -155,10 +155,16 @@ def with_extra(extra: bytes | None, name: str, value: str) -> bytes:
 
 
 def hash_id(raw: bytes) -> str:
-    """An id for a record that has none: the SHA-256 of the record, whatever its spacing and the order of its keys."""
-    value = json.loads(raw, parse_float=_Number, parse_int=_Number)
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return HASH_PREFIX + hashlib.sha256(canonical.encode()).hexdigest()
+    """An id for a record that has none: the SHA-256 of the record, whatever its spacing and the order of its keys.
+
+    Of its bytes where `json` cannot read it: damaged, or nested too deeply.
+    """
+    try:
+        value = json.loads(raw, parse_float=_Number, parse_int=_Number)
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str).encode()
+    except (ValueError, RecursionError):
+        canonical = raw
+    return HASH_PREFIX + hashlib.sha256(canonical).hexdigest()
 
 
 class _Number(str):

@@ -372,3 +372,53 @@ def test_public_records_come_back_key_by_key(shared_data: Path) -> None:
                 assert malformed[position] == line
             else:
                 assert exact(rebuild(next(rows))) == expected(line), (path.name, position)
+
+
+@pytest.mark.parametrize("field", ["eventID", "eventTime", "userAgent", "readOnly", "userIdentity", "newField", "\xff"])
+def test_text_that_is_not_utf8_sets_its_record_aside_and_no_other(field: str) -> None:
+    good = b'{"eventID": "a", "eventTime": "2026-01-01T00:00:00Z"}'
+    bad = b'{"eventTime": "2026-01-01T00:00:00Z", "%s": "\xff"}' % field.encode("latin-1")
+
+    decoded = read(b'{"Records": [' + good + b", " + bad + b"]}")
+
+    assert (decoded.records, decoded.events.num_rows) == (2, 1)
+    assert [record.record for record in decoded.malformed] == [bad]
+
+
+def test_a_name_beside_the_records_that_is_not_utf8_costs_no_record() -> None:
+    good = b'{"eventID": "a", "eventTime": "2026-01-01T00:00:00Z"}'
+
+    assert read(b'{"\xff": 1, "Records": [' + good + b"]}").events.num_rows == 1
+
+
+@pytest.mark.parametrize("opening", [b'{"Records": [\n', b'{\n"Records": [\n'])
+def test_an_envelope_over_many_lines_that_is_cut_off_is_refused_whole(opening: bytes) -> None:
+    """Each of its lines could pass for a record; those that are lost would never be missed."""
+    record = b'{"eventID": "a", "eventTime": "2026-01-01T00:00:00Z"}'
+
+    with pytest.raises(DecodeError) as refused:
+        read(opening + record + b"\n,\n" + record + b"\n")
+    assert refused.value.reason == "not_json"
+
+
+def test_a_line_an_envelope_is_read_line_by_line() -> None:
+    line = b'{"Records": [{"eventID": "a", "eventTime": "2026-01-01T00:00:00Z"}]}'
+
+    decoded = read(line + b"\n" + line + b"\n" + line[:-5])
+
+    assert (decoded.events.num_rows, len(decoded.malformed)) == (2, 1)
+
+
+@given(st.data())
+def test_a_record_with_damaged_bytes_never_crashes_and_never_vanishes(data: st.DataObject) -> None:
+    good = b'{"eventID":"a","eventTime":"2026-01-01T00:00:00Z"}'
+    record = bytearray(
+        b'{"eventID":"b","eventTime":"2026-01-01T00:00:00Z","userIdentity":{"type":"Root","arn":"x"},"readOnly":true,'
+        b'"sourceIPAddress":"198.51.100.7","requestParameters":{"a":[1,null]},"userAgent":"aws-cli","other":{"b":1.0}}'
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(record) - 1))
+        record[at] = data.draw(st.sampled_from(b'\xff\x00\xc3\x80"\\xu{}[],:0eEt'))
+    with contextlib.suppress(DecodeError):
+        decoded = read(b'{"Records":[' + good + b"," + bytes(record) + b"]}")
+        assert decoded.records == decoded.events.num_rows + len(decoded.malformed) >= 1

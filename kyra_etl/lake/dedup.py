@@ -107,8 +107,11 @@ def _settle(doubtful: pl.DataFrame, known: pl.DataFrame) -> tuple[list[int], set
 
 
 def _canonical(row: dict[str, object]) -> str:
-    value = json.loads(rebuild(row), parse_float=_number, parse_int=_number)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    try:
+        value = json.loads(rebuild(row), parse_float=_number, parse_int=_number)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):  # nested about as deeply as Python can follow: then the text is the content
+        return repr([row[name] for name in RECORD_COLUMNS])
 
 
 def _number(text: str) -> dict[str, str]:

@@ -136,3 +136,14 @@ def test_files_are_plain_hive_parquet(tmp_path: Path) -> None:
     written = pq.ParquetFile(path)
     assert written.schema_arrow.names == [name for name in EVENTS.names if name not in ("account", "date")]
     assert lake.publish(files)
+
+
+def test_records_nested_as_deeply_as_can_be_read_stop_nothing() -> None:
+    """Decoded with a shallow stack, compared with a deep one: what could be read once may be too deep the next time."""
+    texts = [event("1")[:-1] + f', "n": {"[" * 900}{number}{"]" * 900}}}' for number in (1, 2)]
+    found = rows(*texts)
+
+    def deeper(levels: int) -> list[tuple[str, bool]]:
+        return deeper(levels - 1) if levels else kept(found)
+
+    assert deeper(60) == [("1", False), ("1", True)]

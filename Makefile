@@ -27,6 +27,9 @@ demo: $(VENV)/.project ## Tour on a small organization's log files: sync, alerts
 test: $(VENV)/.dev $(VENV)/.project ## Run the tests; `make test ARGS="-k lake -x"` passes options to pytest
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
+soak: $(VENV)/.dev $(VENV)/.project ## Simulate deliveries, crashes and kills for as long as asked: docs/reliability.md
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
 check: static test ## Everything that must hold before a commit: formatting, lint, types, layers, tests
 
 static: $(VENV)/.dev $(VENV)/.project ## The part of `check` that runs nothing: formatting, lint, types, layers
@@ -65,7 +68,7 @@ help: ## Show this list
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test check static format docs bench lock clean help
+.PHONY: demo test soak check static format docs bench lock clean help
 
 # ── set-up, made on demand ──
 

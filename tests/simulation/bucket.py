@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice, takewhile
 
 from kyra_etl.errors import AccessError, KyraError, ObjectError, ObjectGone, TransientError
 from kyra_etl.model import LogFile
@@ -52,6 +54,7 @@ class SimBucket:
         self._versions: dict[str, list[Delivery]] = {}
         for delivery in sorted(deliveries, key=lambda each: (each.key, each.at)):
             self._versions.setdefault(delivery.key, []).append(delivery)
+        self._sorted = sorted(self._versions)
 
     def folders(self, prefix: str) -> Iterator[str]:
         last = ""
@@ -101,7 +104,9 @@ class SimBucket:
         return there[-1] if there and (there[-1].gone is None or there[-1].gone > now) else None
 
     def _keys(self, prefix: str) -> list[str]:
-        return [key for key in self._versions if key.startswith(prefix) and self._current(key) is not None]
+        first = bisect_left(self._sorted, prefix)
+        there = takewhile(lambda key: key.startswith(prefix), islice(self._sorted, first, None))
+        return [key for key in there if self._current(key) is not None]
 
     def _file(self, key: str) -> LogFile:
         version = self._current(key)

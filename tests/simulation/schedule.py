@@ -136,7 +136,7 @@ class World:
     def syncing(self, integration: Integration, machine: str) -> None:
         """A scheduler that starts a sync every now and then, whether or not the one before came through."""
         rng = random.Random(self.rng.random())
-        mean = self._span.total_seconds() / rng.choice((3, 6, 9))
+        mean = self._span.total_seconds() / rng.choice((3, 5, 8))
         while self.timeline.now < self.story.end:
             with self.process(f"sync {integration.name}", machine) as process:
                 self.sync(integration, process)
@@ -174,7 +174,7 @@ class World:
 
     def settling(self, integration: Integration) -> None:
         """After the last fault: syncs until everything has been tried again, and the deepest sweep has been made."""
-        waits = [600, 26 * 3600, 50 * 3600, 8 * 86400]
+        waits = [26 * 3600, 8 * 86400]
         if self.copies.is_dir() and integration is self.integrations[0]:
             self.load()
         if self.rng.random() < 0.7:

@@ -14,6 +14,10 @@ PAUSES = (5, 200, 300, 900, 7200, 200_000)
 """Seconds; a batch's lease lasts 240."""
 
 
+AFTER_A_DEATH = {"expire": ("commit", "before"), "discard": ("stage", "after"), "look": ("commit", "after")}
+"""Steps that clear up after somebody who died: they come to something only where somebody has, there."""
+
+
 @dataclass
 class Total:
     """What many schedules came to."""
@@ -58,6 +62,8 @@ def cases(seed: int, known: Counter[Point]) -> Iterator[Case]:
             fewest = sorted(points, key=lambda point: (known[point], rng.random()))[: max(len(points) // 8, 1)]
             point = rng.choice(fewest if rng.random() < 0.5 else points)
             strikes.append(Strike(point, _nth(rng)))
+            if point[0] in AFTER_A_DEATH:
+                strikes[-1:] = [Strike(AFTER_A_DEATH[point[0]], rng.randint(1, 3)), Strike(point)]
         for _ in range(rng.choice((0, 0, 1, 2)) if points else 0):
             standing = [point for point in points if point[1] in ("before", "after")]
             strikes.append(Strike(rng.choice(standing), _nth(rng), rng.choice(PAUSES)))

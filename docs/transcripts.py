@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KYRA = [sys.executable, "-c", "from kyra_etl.cli import main; main()"]
 NOT_RUN = "make test"
-"""Cannot be run by a test; its form is looked at instead."""
+"""Cannot be run by a test, so nothing may be shown below it."""
 
 
 @dataclass(frozen=True)

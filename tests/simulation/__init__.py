@@ -4,6 +4,7 @@
     process     one process of ours: where it is killed, where it pauses, which calls fail
     parts       the bucket, the lake's storage and the state database, a step before and after each call
     delivery    what CloudTrail delivers, when, and under which names
+    notices     the queue that hears of some of it
     truth       what the lake must hold, by plain `json`
     schedule    one story: processes over a delivery, then the verdict
     kills       the same with real processes and SIGKILL

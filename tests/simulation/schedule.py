@@ -26,6 +26,7 @@ from kyra_etl.state.database import Database
 from kyra_etl.sync import sync
 from tests.simulation import delivery, parts
 from tests.simulation.bucket import SimBucket
+from tests.simulation.notices import Notices, SimQueue
 from tests.simulation.process import Coverage, Crash, Fate, Outage, Process, Strike, was_injected
 from tests.simulation.timeline import Timeline
 from tests.simulation.verdict import Scene, is_committed, judge
@@ -78,7 +79,9 @@ class World:
         self.timeline = Timeline(self.story.start, random.Random(rng.random()))
         self._span = self.story.end - self.story.start
         self._count = 0
-        rates = rng.choice(({}, {"list": 0.01, "get": 0.1, "body": 0.05, "lake": 0.01, "state": 0.003}, {"get": 0.4}))
+        rates = rng.choice(
+            ({}, {"list": 0.01, "get": 0.1, "body": 0.05, "lake": 0.01, "state": 0.003, "queue": 0.05}, {"get": 0.4})
+        )
         outages = [self._outage() for _ in range(rng.choice((0, 0, 1, 2)))]
         self.fate = Fate(self.timeline, random.Random(rng.random()), case.strikes, rates, outages, self.story.end)
         self.lake_kind = rng.choice(("directory", "s3"))
@@ -97,6 +100,7 @@ class World:
         self.integrations = [Integration("acme", BUCKET, "111122223333", prefix=self.story.prefix)]
         if rng.random() < 0.25:
             self.integrations.append(Integration("copy", BUCKET, None, prefix=self.story.prefix))
+        self.notices = Notices(BUCKET, self.story.deliveries, rng) if rng.random() < 0.4 or struck & NOTICED else None
         self.outcome = Outcome(case, self.fate.coverage, objects=len(self.story.deliveries))
         self.lake_root, self.state_path = folder / "lake", folder / "state.db"
         self.lake_root.mkdir()
@@ -233,7 +237,8 @@ class World:
             process.over = True
 
     def sync(self, integration: Integration, process: Process) -> RunReport:
-        report = sync(integration, **self.made(integration, process))
+        queue = SimQueue(self.notices, process) if self.notices is not None else None
+        report = sync(integration, queue=queue, **self.made(integration, process))
         self.ended(report)
         return report
 
@@ -267,8 +272,9 @@ class World:
             error.add_note(f"in schedule {self.case}")
 
 
-OUTAGES = (("get", "403"), ("get", "kms"), ("list", "403"), ("list", "503"), ("get", "timeout"))
+OUTAGES = (("queue", "403"), ("get", "403"), ("get", "kms"), ("list", "403"), ("list", "503"), ("get", "timeout"))
 """What fails for a while, and how."""
+NOTICED = {"receive", "delete message"}
 DETECTIONS = (
     "access_key_leaked",
     "cloudtrail_disabled",

@@ -28,6 +28,8 @@ from kyra_etl.model import Integration
 from kyra_etl.state import State
 from tests.simulation import truth
 
+pytestmark = pytest.mark.xdist_group("bad input")  # one bucket for all of them
+
 ACCOUNT = "111122223333"
 NOW = datetime.now(UTC).replace(tzinfo=None)
 FOLDER = f"AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/{NOW:%Y/%m/%d}"

@@ -135,14 +135,14 @@ DIGEST = b'{"digestStartTime": "x", "digestS3Object": "y"}'
         ("_kyra.json", b'{"state": "of a lake nearby"}', "ignored", "other"),
         ("1_CloudTrail-Digest_us-east-1_t_us-east-1_20260304T050607Z.json.gz", DIGEST, "ignored", "digest"),
         ("digest-by-content.json", DIGEST, "quarantined", "digest"),
-        ("cut.json.gz", gzip.compress(GOOD)[:-5], "quarantined", "corrupt_gzip"),
+        ("cut.json.gz", gzip.compress(GOOD, mtime=0)[:-5], "quarantined", "corrupt_gzip"),
         ("text.json", b"remember the milk", "quarantined", "not_json"),
         ("package.json", b'{"name": "web"}', "quarantined", "not_cloudtrail"),
         ("braces.json", b"{}", "quarantined", "no_records"),
         ("null.json", b'{"Records": null}', "quarantined", "no_records"),
         ("none.json", b'{"Records": []}', "loaded", None),
         ("plain.json.gz", GOOD.replace(b'"1"', b'"2"'), "loaded", None),
-        ("bomb.json.gz", gzip.compress(b" " * 3_000_000 + GOOD), "quarantined", "too_large"),
+        ("bomb.json.gz", gzip.compress(b" " * 3_000_000 + GOOD, mtime=0), "quarantined", "too_large"),
     ],
 )
 def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(

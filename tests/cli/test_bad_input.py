@@ -39,7 +39,7 @@ def test_folder_without_cloudtrail_files(kyra: Kyra, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("cut.json.gz", gzip.compress(b'{"Records": []}' * 99)[:40], "truncated"),
+        ("cut.json.gz", gzip.compress(b'{"Records": []}' * 99, mtime=0)[:40], "truncated"),
         ("text.txt", b"hello", "not JSON"),
         ("renamed.json", b'{"awsAccountId": "012345678901", "digestStartTime": "x", "logFiles": []}', "digest"),
     ],

@@ -140,10 +140,10 @@ def test_an_empty_list_of_records_is_a_log_file_without_events() -> None:
         (b'{"digestStartTime": "x", "digestS3Object": "y", "logFiles": []}', "digest"),
         (b'{"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {}}]}', "notification"),
         (b'{"Records": [{"eventName": "Create', "not_json"),
-        (gzip.compress(b'{"Records": []}')[:-9], "corrupt_gzip"),
-        (gzip.compress(b"x" * 3000)[:20], "corrupt_gzip"),
+        (gzip.compress(b'{"Records": []}', mtime=0)[:-9], "corrupt_gzip"),
+        (gzip.compress(b"x" * 3000, mtime=0)[:20], "corrupt_gzip"),
         (b"\x1f\x8b not gzip at all, but it starts so", "corrupt_gzip"),
-        (gzip.compress(b'{"Records": []}') + b"tail", "corrupt_gzip"),
+        (gzip.compress(b'{"Records": []}', mtime=0) + b"tail", "corrupt_gzip"),
         (b"[" * 100_000, "not_json"),
     ],
 )

@@ -107,7 +107,8 @@ def detections() -> str:
 
     known = {one.id: one for one in Corpus.load([resources.detections_dir()]).detections}
     rows = [
-        f"| {one.title} | {one.severity} | {', '.join(tag.id for tag in one.attack)} | {text(one.about)} |"
+        f"| {one.title} | {one.severity} | {', '.join([*(tag.id for tag in one.attack), *one.attack_legacy])} "
+        f"| {text(one.about)} |"
         for one in map(known.__getitem__, EIGHT)
     ]
     return "\n".join(["| detection | severity | ATT&CK | what happened |", "|---|---|---|---|", *rows])

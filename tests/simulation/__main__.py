@@ -58,8 +58,8 @@ def _schedules(options: argparse.Namespace) -> bool:
     for number in count(1):
         if time.monotonic() >= until or (outcome := next(playing, None)) is None:
             break
-        for complaint in outcome.complaints:
-            print(f"AMISS {complaint}\n      replay with: --replay {outcome.case}", flush=True)
+        if outcome.complaints:
+            print(f"{_few(outcome.complaints)}\n      replay with: --replay {outcome.case}", flush=True)
         if number % 50 == 0:
             shown = _progress(number, total, time.monotonic() - begun, shown)
     _clear(shown)
@@ -84,8 +84,8 @@ def _kills(name: str, rounds: int, seed: int, *, on_s3: bool) -> bool:
         f"events lost: {verdict.lost}, events doubled: {verdict.doubled}, other complaints: {len(verdict.complaints)}"
     )
     print("killed at: " + _counted(killed), flush=True)
-    for complaint in verdict.complaints:
-        print(f"AMISS {complaint}\n      repeat with: --schedules 0 --seed {seed}", flush=True)
+    if verdict.complaints:
+        print(f"{_few(verdict.complaints)}\n      repeat with: --schedules 0 --seed {seed}", flush=True)
     return bool(verdict.complaints)
 
 
@@ -97,8 +97,14 @@ def _counted(killed: Killed) -> str:
 
 def _replay(text: str) -> int:
     outcome = play(Case.parse(text))
-    print("\n".join(outcome.complaints) or f"Nothing amiss: {outcome.events} events, {outcome.alerts} alerts.")
+    print(_few(outcome.complaints) or f"Nothing amiss: {outcome.events} events, {outcome.alerts} alerts.")
     return int(bool(outcome.complaints))
+
+
+def _few(complaints: list[str]) -> str:
+    """The first of them: one fault often has many consequences."""
+    lines = [f"AMISS {complaint}"[:400] for complaint in complaints[:5]]
+    return "\n".join([*lines, *([f"      and {len(complaints) - 5} more"] if len(complaints) > 5 else [])])
 
 
 def _progress(number: int, total: Total, seconds: float, shown: int) -> int:

@@ -32,7 +32,9 @@ from tests.simulation.timeline import Timeline
 from tests.simulation.verdict import Scene, is_committed, judge
 
 BUCKET = "trail"
-FOREVER = 40
+ROUNDS = 12
+"""Runs within which every folder has had its turn, however little one run may list."""
+FOREVER = 60
 """Rounds of the last syncs after which a schedule is called stuck."""
 
 
@@ -84,6 +86,13 @@ class World:
         )
         outages = [self._outage() for _ in range(rng.choice((0, 0, 1, 2)))]
         self.fate = Fate(self.timeline, random.Random(rng.random()), case.strikes, rates, outages, self.story.end)
+        self.ticks = sorted(
+            self.story.start + self._span * rng.random() + timedelta(minutes=rng.choice((0, 5)))
+            for _ in range(rng.choice((3, 6, 9)))
+        )
+        """When whoever syncs starts to."""
+        self.apart = rng.choice((60, self._span.total_seconds() / 6))
+        """Seconds between their starts, at most: some of them meet, some hardly ever."""
         self.lake_kind = rng.choice(("directory", "s3"))
         self.page = rng.choice((1, 2, 3, 1000))
         self.skews = [timedelta(hours=rng.choice((0, 0, 0, -9, 7))) for _ in range(2)]
@@ -98,7 +107,7 @@ class World:
         struck = {strike.point[0] for strike in case.strikes}
         self.corpus = corpus() if rng.random() < DETECTING or struck & {"detect", "record"} else None
         self.integrations = [Integration("acme", BUCKET, "111122223333", prefix=self.story.prefix)]
-        if rng.random() < 0.25:
+        if rng.random() < 0.35:
             self.integrations.append(Integration("copy", BUCKET, None, prefix=self.story.prefix))
         self.notices = Notices(BUCKET, self.story.deliveries, rng) if rng.random() < 0.4 or struck & NOTICED else None
         self.outcome = Outcome(case, self.fate.coverage, objects=len(self.story.deliveries))
@@ -134,17 +143,24 @@ class World:
         self.timeline.run()
 
     def _add(self, name: str, story: Callable[[], None], *, late: bool = False) -> None:
-        at = self.story.start + self._span * (self.rng.random() if late else 0)
+        at = self.story.start
+        if late:
+            # Often when somebody else is at work.
+            at = self.rng.choice((self.story.start + self._span * self.rng.random(), *self.ticks))
+            at += timedelta(seconds=self.rng.random() * 60)
         self.timeline.add(name, story, at=at)
 
     def syncing(self, integration: Integration, machine: str) -> None:
         """A scheduler that starts a sync every now and then, whether or not the one before came through."""
         rng = random.Random(self.rng.random())
-        mean = self._span.total_seconds() / rng.choice((3, 5, 8))
-        while self.timeline.now < self.story.end:
+        for tick in self.ticks:
+            wait = (tick - self.timeline.now).total_seconds() + rng.random() * self.apart
+            if wait > 0:
+                self.timeline.sleep(wait)
+            if self.timeline.now >= self.story.end:
+                return
             with self.process(f"sync {integration.name}", machine) as process:
                 self.sync(integration, process)
-            self.timeline.sleep(rng.choice((300, mean * 2 * rng.random(), mean * 2 * rng.random())))
 
     def backfilling(self, integration: Integration) -> None:
         days = self.rng.randint(1, 3)
@@ -185,13 +201,17 @@ class World:
             waits.pop()
             with self.process("retry") as process:
                 self.state(process).ledger.retry(now=process.clock())
+        clean = 0
         for _ in range(FOREVER):
             with self.process(f"last {integration.name}", skewed=False) as process:
                 report = self.sync(integration, process)
-                if report.skipped is None and report.pending == 0 and report.folders_waiting == 0:
+                clean = clean + 1 if report.skipped is None and report.pending == 0 else 0
+                # Where a run cannot list everything, the next ones begin with what it left.
+                if clean and (report.folders_waiting == 0 or clean > ROUNDS):
                     if not waits:
                         return
                     self.timeline.sleep(waits.pop(0))
+                    clean = 0
                     continue
             self.timeline.sleep(300)
         self.complain(f"{integration.name} never came to rest")

@@ -8,12 +8,12 @@ import typer
 import typer.core
 
 from kyra_etl import __version__
-from kyra_etl.cli import alerts, ask, demo, detections, integrations, journeys, quarantine, serve, status
+from kyra_etl.cli import alerts, ask, demo, detections, explain, integrations, journeys, quarantine, serve, status
 from kyra_etl.cli.output import show
 
 _ORDER = (
     *("demo", "integration", "check", "load", "sync", "backfill", "detect", "alerts", "detections"),
-    *("status", "search", "sql", "shell", "quarantine", "serve"),
+    *("status", "search", "sql", "shell", "explain", "quarantine", "serve"),
 )
 
 
@@ -64,5 +64,6 @@ app.command()(status.status)
 app.command(context_settings={"ignore_unknown_options": True})(ask.search)
 app.command()(ask.sql)
 app.command()(ask.shell)
+app.command()(explain.explain)
 app.add_typer(quarantine.app, name="quarantine")
 app.command()(serve.serve)

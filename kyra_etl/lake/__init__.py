@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -12,6 +12,7 @@ from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
+from kyra_etl.lake.trace import Traced, trace
 from kyra_etl.lake.writer import Partition, partitions_of
 from kyra_etl.model import DataFile
 
@@ -79,6 +80,25 @@ class Lake:
                 raise LakeError(
                     f"A committed file of {place} cannot be read: {str(error).splitlines()[0][:200]}.",
                     "Restore it from a backup, then run the sync again; nothing of this batch was committed.",
+                ) from error
+        raise AssertionError("unreachable")
+
+    def trace(self, event_id: str, files: Callable[[], Sequence[DataFile]]) -> tuple[Traced, Sequence[DataFile]]:
+        """Look for an event in committed files; also returns the files as they were read: rows name one by its place.
+
+        Like every reader that misses a file, it asks for the list once more.
+        """
+        filesystem, root = self.storage.filesystem()
+        for attempt in (1, 2):
+            listed = files()
+            try:
+                return trace([f"{root}/{self._where(file)}" for file in listed], filesystem, event_id), listed
+            except (OSError, pa.ArrowException) as error:
+                if attempt == 1 and isinstance(error, FileNotFoundError):
+                    continue
+                raise LakeError(
+                    f"A committed file of the lake cannot be read: {str(error).splitlines()[0][:200]}.",
+                    "Restore it from a backup.",
                 ) from error
         raise AssertionError("unreachable")
 

@@ -23,6 +23,7 @@ from kyra_etl.state.checkpoints import Checkpoints
 from kyra_etl.state.commits import Commits
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.entries import How, entries_query, entry, in_order, link
+from kyra_etl.state.lineage import Lineage
 from kyra_etl.state.tally import Tallies
 
 _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
@@ -57,7 +58,7 @@ class _Known:
     linked: bool
 
 
-class Ledger(Batches, Commits, Tallies, Checkpoints):
+class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
     def __init__(self, database: Database) -> None:
         self._database = database
 

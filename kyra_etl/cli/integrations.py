@@ -9,7 +9,7 @@ import typer
 
 from kyra_etl.cli.options import Json, Name, opened
 from kyra_etl.cli.output import count, emit, facts, printable, say, show, table
-from kyra_etl.errors import CollectError, UsageError
+from kyra_etl.errors import CollectError, KyraError, UsageError
 from kyra_etl.model import Integration, Probe
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add(
     queue_url: Annotated[str | None, typer.Option(help="Queue that is subscribed to the topic.")] = None,
     json: Json = False,
 ) -> None:
-    """Add a connection. Nothing is asked of AWS yet."""
+    """Add a connection. With a topic and a queue, the queue is subscribed; nothing else is asked of AWS yet."""
     from kyra_etl.integrations import make_integration
 
     with opened() as parts:
@@ -52,10 +52,23 @@ def add(
             queue_url=queue_url,
         )
         parts.state.integrations.add(made, parts.clock())
+        subscription, problem = None, None
+        if made.sns_topic_arn and made.queue_url:
+            try:
+                subscription = _subscribe(parts, made)
+            except KyraError as error:
+                problem = error
     if json:
-        emit(_plain(made))
+        emit({**_plain(made), "subscription": subscription, "subscription_problem": problem and str(problem)})
+    else:
+        show(f"Added {name}.")
+        if subscription:
+            show("Its queue is subscribed to the topic.")
+    if problem:
+        say(printable(f"Its queue is not subscribed to the topic: {problem}"))
+        say(f"Then: kyra integration subscribe {name}. Until then listing finds every log file, only later.")
+    if json:
         return
-    show(f"Added {name}.")
     if made.role_arn:
         say(f"Next: kyra integration policy {name}, which tells what to put in place; then kyra check {name}")
     else:
@@ -118,6 +131,20 @@ def pause(name: Name, json: Json = False) -> None:
 def resume(name: Name, json: Json = False) -> None:
     """Take a paused connection into syncs again."""
     _pause(name, False, json)
+
+
+@app.command()
+def subscribe(name: Name, json: Json = False) -> None:
+    """Subscribe the queue of a connection to its topic, as `add` tried to. Doing it again does no harm."""
+    with opened() as parts:
+        found = parts.state.integrations.get(name)
+        if not found.queue_url:
+            raise UsageError(f"{name} has no queue.", "Listing finds every log file without one.")
+        subscription = _subscribe(parts, found)
+    if json:
+        emit({"name": name, "subscription": subscription})
+    else:
+        show(f"The queue of {name} is subscribed to the topic.")
 
 
 @app.command()
@@ -199,6 +226,14 @@ def _pause(name: str, paused: bool, json: bool) -> None:
         emit({"name": name, "paused": paused})
     else:
         show(f"{name} is {'paused' if paused else 'in syncs again'}.")
+
+
+def _subscribe(parts: Parts, integration: Integration) -> str:
+    """The ARN of the queue's subscription, made if there is none. Raises KyraError."""
+    from kyra_etl.aws.queue import SqsQueue
+    from kyra_etl.aws.session import Session
+
+    return SqsQueue(Session(integration, endpoint_url=parts.config.aws_endpoint_url)).subscribe()
 
 
 def _our_account(parts: Parts, integration: Integration) -> str | None:

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,21 @@ class S3Options:
     session_token: str | None = field(default=None, repr=False)
 
 
+class ParquetFile:
+    """A Parquet file being written; every `write` makes row groups of its own. `size` in bytes once it is whole."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self.rows = 0
+        self.size = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows. Raises LakeError."""
+        with _telling("write to the lake"):
+            self._writer.write_table(table)
+        self.rows += table.num_rows
+
+
 class Storage(ABC):
     """A place for the lake's files. Methods raise LakeError."""
 
@@ -44,8 +60,14 @@ class Storage(ABC):
         """What a reader opens: an absolute path, or s3://bucket/…"""
 
     @abstractmethod
+    def parquet(self, path: str, schema: pa.Schema, **options: Any) -> AbstractContextManager[ParquetFile]:
+        """Write a Parquet file piece by piece; when the block ends it is whole and durable, and its size known."""
+
     def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
-        """Write a Parquet file durably and return its size in bytes."""
+        """Write a table as a Parquet file durably and return its size in bytes."""
+        with self.parquet(path, table.schema, **options) as file:
+            file.write(table)
+        return file.size
 
     @abstractmethod
     def move(self, source: str, target: str) -> bool:
@@ -88,15 +110,18 @@ class LocalStorage(Storage):
     def uri(self, path: str) -> str:
         return str(self.root / path)
 
-    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
+    @contextlib.contextmanager
+    def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
         target = self.root / path
         with _telling(f"write {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                pq.write_table(table, file, **options)
-                file.flush()
-                os.fsync(file.fileno())
-                return file.tell()
+            with target.open("wb") as stream:
+                with pq.ParquetWriter(stream, schema, **options) as writer:
+                    file = ParquetFile(writer)
+                    yield file
+                stream.flush()
+                os.fsync(stream.fileno())
+                file.size = stream.tell()
 
     def move(self, source: str, target: str) -> bool:
         old, new = self.root / source, self.root / target
@@ -167,11 +192,14 @@ class S3Storage(Storage):
     def _at(self, path: str) -> str:
         return f"{self.root}/{path}"
 
-    def write_parquet(self, path: str, table: pa.Table, **options: Any) -> int:
+    @contextlib.contextmanager
+    def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
         with _telling(f"write {self.uri(path)}"), self._fs.open_output_stream(self._at(path)) as stream:
-            pq.write_table(table, stream, **options)
+            with pq.ParquetWriter(stream, schema, **options) as writer:
+                file = ParquetFile(writer)
+                yield file
             # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept the file already.
-            return int(stream.tell())
+            file.size = int(stream.tell())
 
     def move(self, source: str, target: str) -> bool:
         with _telling(f"publish {self.uri(target)}"):

@@ -7,8 +7,8 @@ Realistic where it decides the cost of loading: file sizes are skewed (most hold
 sessions make many calls each, parameters have the shapes and sizes of some thirty calls, a file holds stragglers of the
 day before, some numbers are longer than any machine's, and some records carry fields nobody has documented.
 
-Beside the folder stands `FOLDER.manifest.json`: the number of events and of the unknown fields, the bytes of each free-form
-part, and every thousandth record's parts whole, so that a benchmark can tell that what it timed was also right.
+Beside the folder stands `FOLDER.manifest.json`: the number of events and of the unknown fields, the bytes of each
+free-form part, and every thousandth record's parts whole, so that a benchmark can tell that what it timed was right.
 """
 
 from __future__ import annotations

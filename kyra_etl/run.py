@@ -104,14 +104,18 @@ def load_found(run: Run, kit: Kit) -> int:
     ledger, limits = kit.state.ledger, kit.limits
     committed = 0
     overdue = ledger.take_over(
-        run.run_id, run.integration, owner=owner_of(run.run_id), lease_seconds=limits.lease_seconds
+        run.run_id,
+        run.integration,
+        bucket=run.bucket_name,
+        owner=owner_of(run.run_id),
+        lease_seconds=limits.lease_seconds,
     )
     waiting = ledger.waiting(run.run_id)
     left = [entry for batch in overdue for entry in batch.entries]
     kit.progress.stage("Loading", len(left) + len(waiting.ids))
     with decoders(limits, waiting.size + sum(entry.file.size for entry in left)) as pool:
         for batch in overdue:
-            committed += _load(batch, run, kit, pool)
+            committed += load_planned(batch, run, kit, pool)
         for entries in in_batches(ledger.entries(waiting.ids), limits):
             planned = ledger.plan(
                 run.run_id,
@@ -124,11 +128,12 @@ def load_found(run: Run, kit: Kit) -> int:
                 now=kit.clock(),
             )
             if planned is not None:
-                committed += _load(planned, run, kit, pool)
+                committed += load_planned(planned, run, kit, pool)
     return committed
 
 
-def _load(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> bool:
+def load_planned(batch: Batch, run: Run, kit: Kit, pool: Executor | None = None) -> bool:
+    """Load a batch of the run; False when another attempt owns it by now. When it fails, its files are given back."""
     if run.lease is not None:
         run.lease.renew(kit.limits.lease_seconds)
     try:

@@ -87,7 +87,7 @@ def _sync(
         alive=_renewing(lease, kit),
     )
     entry.problem = found.problem or heard.problem
-    state.ledger.carry(run.run_id, integration.name, kit.clock())
+    state.ledger.carry(run.run_id, integration.name, kit.clock(), bucket=integration.bucket)
     load_found(run, kit)
     detected = run_detections(kit)
     return report(run, kit, found, detected, heard)

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kyra_etl.config import Config
-from kyra_etl.errors import ConfigError
+from kyra_etl.errors import ConfigError, UsageError
 from kyra_etl.model import Integration
 from kyra_etl.ports import Clock, LogBucket, NoticeQueue
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from kyra_etl.aws.history import History
     from kyra_etl.detection.rule import Corpus
     from kyra_etl.lake import Lake
     from kyra_etl.lake.query import Analyst
@@ -108,6 +109,19 @@ def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
     limits = parts.config.limits
     connections = max(limits.fetch_threads, limits.list_threads)
     return open_bucket(integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections)
+
+
+def history_of(parts: Parts, integration: Integration) -> History:
+    """What LookupEvents tells of the integration's account. Raises UsageError for a folder."""
+    if integration.bucket.startswith("file:"):
+        raise UsageError(
+            f"{integration.name} reads a folder, which has no history but its files.",
+            f"Load a range of days: kyra backfill {integration.name} --from 2026-01-01",
+        )
+    from kyra_etl.aws.history import History
+    from kyra_etl.aws.session import Session
+
+    return History(Session(integration, endpoint_url=parts.config.aws_endpoint_url, connections=40), clock=parts.clock)
 
 
 def queue_of(parts: Parts, integration: Integration) -> NoticeQueue | None:

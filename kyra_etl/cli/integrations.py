@@ -73,6 +73,8 @@ def add(
         say(f"Next: kyra integration policy {name}, which tells what to put in place; then kyra check {name}")
     else:
         say(f"Next: kyra check {name}, then kyra sync {name}")
+    if not made.bucket.startswith("file:"):
+        say(f"For the last 90 days at once, before any log file: kyra backfill {name} --from-history")
 
 
 @app.command("list")

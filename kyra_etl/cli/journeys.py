@@ -43,7 +43,7 @@ def load(
         if no_detect:
             given["corpus"] = None
         report = run(paths, **given, progress=drawn)
-        _tell_problems(parts, report.detect, no_detect=no_detect)
+        tell_problems(parts, report.detect, no_detect=no_detect)
         for line in _quarantined(parts, report, paths):
             say(line)
     lines = report_lines(report, noun="file")
@@ -83,7 +83,7 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
                         raise
                     failed[integration.name] = error
         for report in reports:
-            _tell_problems(parts, report.detect)
+            tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "failed": {who: str(why) for who, why in failed.items()}})
     else:
@@ -94,14 +94,45 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
     raise typer.Exit(1 if failed else QUARANTINED if any(report.quarantined for report in reports) else 0)
 
 
-def backfill(name: Name, start: From = None, end: To = None, json: Json = False) -> None:
-    """Load the log files of a range of days, oldest first. Stopped, it goes on where it stood."""
+def backfill(
+    name: Name,
+    start: From = None,
+    end: To = None,
+    from_history: Annotated[
+        bool, typer.Option("--from-history", help="Ask LookupEvents, newest first, instead of reading log files.")
+    ] = False,
+    days_back: Annotated[
+        int | None, typer.Option("--days", help="With --from-history: how far back; 90 without it.", min=1, max=90)
+    ] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option(metavar="R,R", help="With --from-history: these regions; those of the bucket without it."),
+    ] = None,
+    minutes: Annotated[
+        int | None, typer.Option(help="With --from-history: for so long at most; 60 without it.", min=1)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Load the log files of a range of days, oldest first. Stopped, it goes on where it stood.
+
+    With --from-history no log file is needed: AWS keeps the management events of the last 90 days of the role's own
+    account, and gives out some 100 a second and region. What comes by log file later is not loaded twice.
+    """
     from kyra_etl import wiring
     from kyra_etl.backfill import backfill as run
 
+    if from_history:
+        if start is not None or end is not None:
+            raise UsageError("--from-history takes no --from and --to.", "Say how far back: --days 30.")
+        from kyra_etl.cli.history import fetch
+
+        fetch(name, days_back or 90, regions, minutes or 60, json=json)
+    if days_back or regions or minutes:
+        raise UsageError("--days, --regions and --minutes go with --from-history.", "Or give --from and --to.")
     if start is None:
         raise UsageError(
-            "backfill needs --from.", f"For example: kyra backfill {name} --from 2026-01-01 --to 2026-01-31."
+            "backfill needs --from (or --from-history).",
+            f"For example: kyra backfill {name} --from 2026-01-01 --to 2026-01-31.",
         )
     days: list[dict[str, Any]] = []
     reports: list[RunReport] = []
@@ -119,7 +150,7 @@ def backfill(name: Name, start: From = None, end: To = None, json: Json = False)
             for day, report in zip(span.days(), reports, strict=False) if not json else ():
                 show(f"{day}  {_sentence(report, noun='log file')}")
         for report in reports[-1:]:
-            _tell_problems(parts, report.detect)
+            tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "days": days})
     raise typer.Exit(QUARANTINED if any(report.quarantined for report in reports) else 0)
@@ -151,7 +182,7 @@ def detect(
             report = detect_window(
                 span, **given, now=parts.clock(), detections=detection or None, dry_run=dry_run, progress=drawn
             )
-        _tell_problems(parts, report)
+        tell_problems(parts, report)
     if json:
         emit(report.as_json())
     else:
@@ -233,7 +264,7 @@ def _quarantined(parts: Parts, report: RunReport, paths: Iterable[Path]) -> list
     return lines
 
 
-def _tell_problems(parts: Parts, report: DetectReport, *, no_detect: bool = False) -> None:
+def tell_problems(parts: Parts, report: DetectReport, *, no_detect: bool = False) -> None:
     """Detections that could not be read, or whose SQL failed."""
     if no_detect:
         return

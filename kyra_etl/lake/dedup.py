@@ -108,7 +108,9 @@ def _settle(doubtful: pl.DataFrame, known: pl.DataFrame) -> tuple[list[int], set
 
 def _canonical(row: dict[str, object]) -> str:
     try:
-        value = json.loads(rebuild(row), parse_float=_number, parse_int=_number)
+        fields = json.loads(rebuild(row), parse_float=_number, parse_int=_number)
+        # LookupEvents and log files need not agree on writing a field that has no value.
+        value = {name: part for name, part in fields.items() if part is not None}
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError):  # nested about as deeply as Python can follow: then the text is the content
         return repr([row[name] for name in RECORD_COLUMNS])

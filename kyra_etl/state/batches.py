@@ -63,17 +63,22 @@ class Batches:
                 )
             return Batch(batch_id, integration, bucket, 1, _of_batch(connection, batch_id), run_id, historical)
 
-    def take_over(self, run_id: str, integration: str, *, owner: str, lease_seconds: float) -> list[Batch]:
+    def take_over(
+        self, run_id: str, integration: str, *, owner: str, lease_seconds: float, bucket: str | None = None
+    ) -> list[Batch]:
         """The integration's batches whose lease ended, now this run's, under the next attempt: the old one is void.
+
+        With `bucket`, only those of its log files: a run can only read its own.
 
         Their log files count as carried by this run.
         """
         c = _batches.c
+        of_bucket = () if bucket is None else (c.bucket == bucket,)
         with self._database.write() as connection:
             clock = self._database.clock(connection)
             taking = (
                 update(_batches)
-                .where(c.integration == integration, c.state == "planned", c.lease_expires_at <= clock)
+                .where(c.integration == integration, c.state == "planned", c.lease_expires_at <= clock, *of_bucket)
                 .values(
                     attempt=c.attempt + 1,
                     run_id=run_id,

@@ -106,11 +106,14 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
             repeated=repeated + sum(1 for k in known.values() if k.linked),
         )
 
-    def carry(self, run_id: str, integration: str, now: datetime) -> int:
+    def carry(self, run_id: str, integration: str, now: datetime, *, bucket: str | None = None) -> int:
         """Links what earlier runs left undone, and says how many.
 
-        That is pending, or quarantined and due by `now`, or planned in a batch whose lease ended.
+        That is pending, or quarantined and due by `now`, or planned in a batch whose lease ended. With `bucket`, only
+        what lies there.
         """
+        # Wrapped, or SQLite would take its index on buckets, which leads through everything ever loaded.
+        of_bucket = () if bucket is None else (func.coalesce(_files.c.bucket, "") == bucket,)
         with self._database.write() as connection:
             clock = self._database.clock(connection)
             orphaned = select(_batches.c.batch_id).where(
@@ -121,6 +124,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
             left = select(literal(run_id), _files.c.id, literal("carried")).where(
                 _files.c.integration == integration,
                 _files.c.state.in_(["pending", "quarantined", "planned"]),
+                *of_bucket,
                 or_(
                     _files.c.state == "pending",
                     and_(_files.c.state == "quarantined", _files.c.next_retry_at <= now),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
@@ -68,6 +68,22 @@ class Tallies:
             "lag_p95": _percentile(lags, 0.95),
             "lag_max": _percentile(lags, 1.0),
         }
+
+    def by_day(self, run_id: str) -> list[dict[str, Any]]:
+        """The run's log files by day, oldest first: day, loaded, pending, and the records of those it loaded."""
+        c = _files.c
+        mine = and_(c.state == "loaded", c.run_id == run_id)
+        summed = ("records", "events", "duplicates", "conflicts", "malformed", "expired")
+        query = _of_run(
+            run_id,
+            c.day,
+            func.sum(case((mine, 1), else_=0)).label("loaded"),
+            func.sum(case((c.state.in_(["pending", "planned"]), 1), else_=0)).label("pending"),
+            *(func.sum(case((mine, c[name]), else_=0)).label(name) for name in summed),
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(c.day).order_by(c.day)).mappings().all()
+        return [{name: int(value) if name != "day" else value for name, value in row.items()} for row in rows]
 
     def counts(self, integration: str) -> dict[str, Any]:
         """Everything the ledger ever saw of an integration.

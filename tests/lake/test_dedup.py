@@ -79,6 +79,12 @@ def test_spacing_and_order_of_keys_make_no_other_event() -> None:
     assert kept(rows(spaced), rows(event("1"))) == []
 
 
+def test_a_field_without_a_value_makes_no_other_event() -> None:
+    """LookupEvents and log files of one event need not agree on writing it."""
+    assert kept(rows(event("1", responseElements=None)), rows(event("1"))) == []
+    assert kept(rows(event("1"), event("1", responseElements=None, new=None))) == [("1", False)]
+
+
 def test_one_and_one_point_nought_are_other_content() -> None:
     assert len(kept(rows(event("1"), event("1").replace("1.0", "1")))) == 2
 

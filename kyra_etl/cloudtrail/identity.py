@@ -29,6 +29,7 @@ _KINDS = {
     "SAMLUser": "saml",
     "WebIdentityUser": "web_identity",
 }
+_CONSOLE = "signin.amazonaws.com"
 _ASSUMED_ROLE = re.compile(r":assumed-role/.+/([^/]+)$")
 _DENIED = re.compile(
     r"^(Client\.)?(AccessDenied|Unauthorized|AuthorizationError|.*UnauthorizedOperation|.*NotAuthorized|VpceAccessDenied)"
@@ -88,24 +89,30 @@ def identity_of(user_identity: bytes) -> Identity:
 
 @lru_cache(maxsize=65_536)
 def actor(
-    identity: Identity, event_type: str | None, source_ip_address: str | None
+    identity: Identity, event_type: str | None, source_ip_address: str | None, from_console: str | None = None
 ) -> tuple[str, str | None, str | None, str | None, str | None]:
     """(actor_kind, principal, access_key_kind, source_kind, source_net): the derived columns about the caller."""
     return (
-        actor_kind(identity, event_type, source_ip_address),
+        actor_kind(identity, event_type, source_ip_address, from_console),
         principal(identity),
         access_key_kind(identity.user_access_key_id),
         *source(source_ip_address),
     )
 
 
-def actor_kind(identity: Identity, event_type: str | None, source_ip_address: str | None) -> str:
-    """Which kind of actor called; a call a service makes, for itself or for a user, is the service's."""
-    source = source_ip_address or ""
+def actor_kind(
+    identity: Identity, event_type: str | None, source_ip_address: str | None, from_console: str | None = None
+) -> str:
+    """Which kind of actor called; a call a service makes, for itself or for a user, is the service's.
+
+    The console is no such service, though records may give it as the address ("AWS Internal", with
+    `sessionCredentialFromConsole`) or as the invoker (`signin.amazonaws.com`): a person clicked.
+    """
+    source = "" if from_console == "true" else source_ip_address or ""
     if (
         event_type == "AwsServiceEvent"
         or identity.user_type == "AWSService"
-        or identity.user_invoked_by
+        or identity.user_invoked_by not in (None, "", _CONSOLE)
         or source.startswith("AWS Internal")
         or source.endswith(".amazonaws.com")
         or ":role/aws-service-role/" in (identity.issuer_arn or "")

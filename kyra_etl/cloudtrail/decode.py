@@ -200,9 +200,7 @@ class _Rows:
                 *who,
                 success,
                 identity.is_denied(record.errorCode),
-                *identity.actor(
-                    who, record.eventType, record.sourceIPAddress, record.sessionCredentialFromConsole
-                ),
+                *identity.actor(who, record.eventType, record.sourceIPAddress, record.sessionCredentialFromConsole),
                 identity.is_write(record.readOnly, record.eventName),
                 *self._provenance,
                 self._account(record.recipientAccountId, who.user_account_id),

@@ -6,18 +6,28 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from prefect import flow, runtime, task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows import verbs
-from flows.outcome import conclude, error_of, is_transient, leave_artifacts, summary
+from flows.outcome import conclude, error_of, is_transient, leave_artifacts, plan_rows, plan_summary, summary
 from flows.progress import ProgressArtifact
+from kyra_etl.backfill import Plan
 from kyra_etl.model import RunReport, Window
 
 
 def _run_name() -> str:
     given = runtime.flow_run.parameters
-    return f"backfill {given.get('integration')} {given.get('start')} to {given.get('end')}"
+    verb = "plan of backfill" if given.get("plan") else "backfill"
+    return f"{verb} {given.get('integration')} {given.get('start')} to {given.get('end')}"
+
+
+@task(name="plan backfill", task_run_name="plan {name}", cache_policy=NO_CACHE)
+def plan_backfill(name: str, window: Window, accounts: list[str] | None) -> Plan:
+    """What `kyra backfill NAME --from START --to END --plan` does."""
+    return verbs.plan(name, window, accounts)
 
 
 @task(
@@ -28,29 +38,42 @@ def _run_name() -> str:
     retry_condition_fn=is_transient,
     cache_policy=NO_CACHE,
 )
-def backfill_integration(name: str, start: date, end: date) -> list[tuple[str, RunReport]]:
+def backfill_integration(name: str, window: Window, accounts: list[str] | None) -> list[tuple[str, RunReport]]:
     """What `kyra backfill NAME --from START --to END` does; a report a day, by date."""
-    window = Window(datetime.combine(start, time()), datetime.combine(end, time()) + timedelta(days=1))
     days = window.days()
-    progress = ProgressArtifact("backfill-progress", len(days), unit="days")
-    done = []
-    for day, report in zip(days, verbs.backfill(name, window), strict=False):  # days to come are left out
+    progress = ProgressArtifact("backfill-progress", len(days))
+    done: list[tuple[str, RunReport]] = []
+    for day, report in zip(
+        days, verbs.backfill(name, window, accounts, progress), strict=False
+    ):  # none of days to come
         done.append((day.isoformat(), report))
-        progress.advance()
+        progress.advance_day(summary([report for _, report in done]))
     progress.finish(summary([report for _, report in done]))
     return done
 
 
 @flow(name="backfill", flow_run_name=_run_name)
-def backfill(integration: str, start: date, end: date) -> State[Any]:
+def backfill(
+    integration: str, start: date, end: date, accounts: list[str] | None = None, plan: bool = False
+) -> State[Any]:
     """Load the log files of a range of dates. It may be repeated: what is in the lake already is not loaded again.
 
     Args:
         integration: Name of the integration.
         start: First date, in UTC.
         end: Last date, in UTC, included.
+        accounts: These accounts only; empty means all of them.
+        plan: Tell how many files, bytes and requests it would take, and load nothing.
     """
-    state = backfill_integration(integration, start, end, return_state=True)
+    window = Window(datetime.combine(start, time()), datetime.combine(end, time()) + timedelta(days=1))
+    if plan:
+        planned = plan_backfill(integration, window, accounts or None, return_state=True)
+        if error := error_of(planned):
+            return conclude({integration: error}, {})
+        made: Plan = planned.result()
+        create_table_artifact(plan_rows(made), key="backfill-plan", description=plan_summary(made))
+        return Completed(message=f"{integration}: {plan_summary(made)}")
+    state = backfill_integration(integration, window, accounts or None, return_state=True)
     if error := error_of(state):
         return conclude({integration: error}, {})
     days: list[tuple[str, RunReport]] = state.result()

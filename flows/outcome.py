@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
@@ -11,8 +12,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
+from kyra_etl.backfill import Plan
 from kyra_etl.errors import KyraError, TransientError
 from kyra_etl.model import Alert, Probe, RunReport
+from kyra_etl.status import span
 
 COUNTS = (
     *("listed", "hinted", "carried"),
@@ -117,6 +120,24 @@ def alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
         }
         for alert in alerts
     ]
+
+
+def plan_rows(plan: Plan) -> list[dict[str, Any]]:
+    """A row a day of what a backfill would load."""
+    return [
+        {"day": day.isoformat(), "log files": one.files, "bytes": one.bytes, "already loaded": one.already_loaded}
+        for day, one in plan.days.items()
+    ]
+
+
+def plan_summary(plan: Plan) -> str:
+    """What a backfill would take, in one line."""
+    pace = "at the pace of the last runs" if plan.measured else "if it goes as usual"
+    return (
+        f"{_number(plan.files, 'log file')} to load, {plan.bytes:,} bytes, {plan.already_loaded} already loaded; "
+        f"{plan.list_requests:,} LIST and {plan.get_requests:,} GET requests, about ${plan.cost:.2f}; "
+        f"about {span(timedelta(seconds=plan.seconds))} {pace}."
+    )
 
 
 def probe_rows(probes: Mapping[str, Sequence[Probe]]) -> list[dict[str, Any]]:

@@ -6,10 +6,13 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from kyra_etl import config, wiring
+from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
+from kyra_etl.backfill import plan as _plan
 from kyra_etl.batch import tidy
 from kyra_etl.check import check as _check
 from kyra_etl.model import Alert, Probe, RunReport, Window
+from kyra_etl.ports import Progress
 from kyra_etl.sync import sync as _sync
 
 log = logging.getLogger("kyra_etl.flows")
@@ -34,7 +37,24 @@ def sync(name: str) -> RunReport:
         )
 
 
-def backfill(name: str, window: Window) -> Iterator[RunReport]:
+def plan(name: str, window: Window, accounts: Sequence[str] | None) -> Plan:
+    """What `kyra backfill NAME --plan` does."""
+    with wiring.open(config.load()) as parts:
+        integration = parts.state.integrations.get(name)
+        return _plan(
+            integration,
+            window,
+            bucket=wiring.bucket_of(parts, integration),
+            state=parts.state,
+            limits=parts.config.limits,
+            clock=parts.clock,
+            accounts=accounts,
+        )
+
+
+def backfill(
+    name: str, window: Window, accounts: Sequence[str] | None, progress: Progress | None = None
+) -> Iterator[RunReport]:
     """What `kyra backfill NAME` does: a report a day."""
     with wiring.open(config.load()) as parts:
         _tell_problems(parts)
@@ -43,6 +63,8 @@ def backfill(name: str, window: Window) -> Iterator[RunReport]:
             integration,
             window,
             bucket=wiring.bucket_of(parts, integration),
+            accounts=accounts,
+            progress=progress,
             **parts.for_run(),
         )
 

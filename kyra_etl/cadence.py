@@ -41,8 +41,8 @@ SWEEP_EVERY, SWEEP_DAYS = timedelta(hours=24), 35
 SLACK = timedelta(seconds=30)
 """Runs do not start to the second: what is due this soon is due now."""
 
-PRICE = 0.005 / 1000
-"""US dollars for one LIST request, S3 Standard in us-east-1; other regions are up to a half dearer."""
+PRICE, READ_PRICE = 0.005 / 1000, 0.0004 / 1000
+"""US dollars for one LIST and one GET request, S3 Standard in us-east-1; other regions are up to a half dearer."""
 
 HEAD_START = timedelta(hours=1)
 """The day's LIST budget is spread over the day, this much ahead, so that its end has some left too."""
@@ -101,6 +101,11 @@ def requests_for(entries: int) -> int:
 def cost(requests: int) -> float:
     """What so many LIST requests cost, in US dollars."""
     return requests * PRICE
+
+
+def cost_of_reading(files: int) -> float:
+    """What the GET requests for so many log files cost, in US dollars."""
+    return files * READ_PRICE
 
 
 def _after(last: datetime | None, every: timedelta, now: datetime) -> datetime:

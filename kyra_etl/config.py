@@ -118,6 +118,7 @@ _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
     ("list_seconds", "Seconds that a sync lists; folders left over come first in the next", 1, 86_400),
     ("list_budget_run", "LIST requests of a sync", 1, 10**9),
     ("list_budget_day", "LIST requests of an integration's syncs in a day, spread over it", 1, 10**9),
+    ("backfill_files", "Log files that a backfill lists before it loads them", 1, 10**7),
     ("lease_seconds", "Seconds after which a dead run's work is taken over", 10, 86_400),
     ("retain_days", "Days that events are kept; without it, for ever", 1, 36_600),
 )

@@ -48,16 +48,22 @@ class _Tally:
 
 
 def detect_queued(
-    *, lake: Lake, state: State, corpus: Corpus, now: datetime, progress: Progress | None = None
+    *,
+    lake: Lake,
+    state: State,
+    corpus: Corpus,
+    now: datetime,
+    progress: Progress | None = None,
+    live_only: bool = False,
 ) -> DetectReport:
     """Run every queued (batch, detection) and record what comes of it, each detection in one transaction.
 
     A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. Entries of
-    detections that are gone or disabled are dropped.
+    detections that are gone or disabled are dropped. With `live_only`, historical batches are left to another run.
     """
     tally = _Tally()
     progress = progress or Silent()
-    waiting = _wanted(state, corpus, now, tally)
+    waiting = _wanted(state, corpus, now, tally, live_only=live_only)
     if not waiting:
         return tally.report()
     progress.stage("Detecting", len(waiting))
@@ -186,12 +192,12 @@ def _engine(lake: Lake, state: State) -> Engine:
     return Engine(lake, state.ledger, resources.views_dir(), trails=state.integrations.trails(None), accounts=accounts)
 
 
-def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally) -> list[QueueEntry]:
+def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool) -> list[QueueEntry]:
     """The queue, without entries of detections that are gone; those of a broken file fail and wait."""
     usable = {detection.id for detection in corpus.detections}
     broken: dict[str, KyraError] = {problem.detection: problem.error for problem in corpus.problems}
     wanted = []
-    for entry in state.queue.pending():
+    for entry in state.queue.pending(live_only=live_only):
         if entry.detection in usable:
             wanted.append(entry)
         elif entry.detection in broken:

@@ -9,12 +9,13 @@ without them everything is listed from its beginning.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from kyra_etl import cadence
 from kyra_etl.cloudtrail import keys
@@ -45,16 +46,61 @@ def discover(
     limits: Limits,
     clock: Clock,
     progress: Progress,
-    window: Window | None = None,
     alive: Callable[[], object] = lambda: None,
 ) -> Found:
     """List what is due and tell the ledger of the log files. `alive` is called as the work goes on.
 
-    With a `window` its days are listed in every region, whatever is due, and checkpoints stay as they are. Raises
-    CollectError when the bucket cannot be listed at all; where some folders could not, `Found.problem` says why.
+    Raises CollectError when the bucket cannot be listed at all; where some folders could not, `Found.problem` says why.
+    """
+    return _Search(run_id, integration, bucket, state, limits, clock, progress, alive).sync()
+
+
+def discover_days(
+    run_id: str,
+    integration: Integration,
+    window: Window,
+    *,
+    bucket: LogBucket,
+    state: State,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress,
+    accounts: Collection[str] | None = None,
+    alive: Callable[[], object] = lambda: None,
+) -> Iterator[Found]:
+    """List the window's days in every region (of these accounts), whatever is due; checkpoints stay as they are.
+
+    By day, then account. Yields what was found so far each time that `limits.backfill_files` log files are to be
+    loaded, and at the end. Raises CollectError as `discover` does.
     """
     search = _Search(run_id, integration, bucket, state, limits, clock, progress, alive)
-    return search.sync() if window is None else search.window(window)
+    return search.days(window, accounts)
+
+
+def survey(
+    integration: Integration,
+    window: Window,
+    *,
+    bucket: LogBucket,
+    state: State,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress,
+    accounts: Collection[str] | None = None,
+) -> tuple[Found, dict[date, Surveyed]]:
+    """List as `discover_days` does, but only look: by day, what there is. Raises CollectError."""
+    return _Search("", integration, bucket, state, limits, clock, progress, lambda: None).survey(window, accounts)
+
+
+@dataclass(slots=True)
+class Surveyed:
+    """What a day's folders hold."""
+
+    files: int = 0
+    """Log files to load."""
+    bytes: int = 0
+    """Theirs, as stored."""
+    already_loaded: int = 0
 
 
 @dataclass
@@ -78,7 +124,7 @@ class _Search:
         used = self.state.ledger.list_requests(self.integration.name, self._now.date()).get(self._now.date(), 0)
         self._allowance = cadence.allowance(self.limits, used, self._now)
         self._lock = threading.Lock()
-        self._counted = self._promised = self._failures = self._successes = 0
+        self._counted = self._promised = self._failures = self._successes = self._linked = 0
         self._logs: list[LogFile] = []
         self._done: list[Folder] = []
 
@@ -91,11 +137,41 @@ class _Search:
         self._list(self._affordable(owed))
         return self.found
 
-    def window(self, window: Window) -> Found:
-        folders, days = self._regions(lambda: True), window.days()
-        self.progress.stage("Listing", len(folders) * len(days))
-        self._list(Task(one, keys.day_folder(one.folder, day), keeps=False) for one in folders for day in days)
-        return self.found
+    def days(self, window: Window, accounts: Collection[str] | None) -> Iterator[Found]:
+        for page in pages(self.bucket, self._day_tasks(window, accounts), threads=self.limits.list_threads, page=PAGE):
+            self._take(page)
+            if len(self._logs) >= PAGE:
+                self._hand_over()
+            if self._linked >= self.limits.backfill_files:
+                self._linked = 0
+                yield self.found
+        self._end()
+        yield self.found
+
+    def survey(self, window: Window, accounts: Collection[str] | None) -> tuple[Found, dict[date, Surveyed]]:
+        name, bucket = self.integration.name, self.integration.bucket
+        by_day = {day: Surveyed() for day in window.days()}
+        for page in pages(self.bucket, self._day_tasks(window, accounts), threads=self.limits.list_threads, page=PAGE):
+            self._take(page)
+            loaded = self.state.ledger.loaded(name, bucket, self._logs)
+            for log in self._logs:
+                if log.day in by_day:
+                    day = by_day[log.day]
+                    if (log.key, log.etag) in loaded:
+                        day.already_loaded += 1
+                    else:
+                        day.files, day.bytes = day.files + 1, day.bytes + log.size
+            self._logs = []
+        self._end()
+        return self.found, by_day
+
+    def _day_tasks(self, window: Window, accounts: Collection[str] | None) -> Iterator[Task]:
+        folders = sorted(self._regions(lambda: True), key=lambda one: (one.account, one.folder))
+        chosen = [one for one in folders if one.is_logs and (accounts is None or one.account in accounts)]
+        days = window.days()
+        self.progress.stage("Listing", len(chosen) * len(days))
+        tasks = (Task(one, keys.day_folder(one.folder, day), keeps=False) for day in days for one in chosen)
+        return itertools.takewhile(lambda _: self._failures < PATIENCE, tasks)
 
     # ── what there is ──
 
@@ -200,6 +276,9 @@ class _Search:
             self._take(page)
             if len(self._logs) >= PAGE or len(self._done) >= PAGE:
                 self._hand_over()
+        self._end()
+
+    def _end(self) -> None:
         self._hand_over()
         if self.found.problem is not None and not self._successes:
             raise self.found.problem
@@ -241,6 +320,7 @@ class _Search:
             logs = self._logs[start : start + PAGE]
             observed = ledger.observe(self.run_id, name, self.integration.bucket, logs, "listed", self._started)
             self.found.already_loaded += observed.already_loaded
+            self._linked += observed.linked
             # Hinted already, or listed twice while the bucket changed: one log file all the same.
             self.found.listed -= observed.repeated
         ledger.save_listing(name, self._done, requests=self._counted, day=self._now.date())

@@ -384,5 +384,7 @@ class Limits:
     """LIST requests of a run."""
     list_budget_day: int = 2_000_000
     """LIST requests of a UTC day and integration, spread over the day; see kyra_etl/cadence.py for the price."""
+    backfill_files: int = 20_000
+    """Log files that a backfill lists before it loads them: what another run would find half done, if it died."""
     lease_seconds: int = 240
     retain_days: int | None = None

@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 
 
-def owner_of(run_id: str) -> str:
-    """The owner's name for a run of this process: run, place, process."""
-    return f"{run_id} {_place()} {os.getpid()} {_started(os.getpid())}"
+def owner_of(name: str) -> str:
+    """The owner's name for what this process does: the run or the batch it works on, place, process."""
+    return f"{name} {_place()} {os.getpid()} {_started(os.getpid())}"
 
 
-def run_of(owner: str) -> str:
-    """The run an owner's name begins with."""
+def name_of(owner: str) -> str:
+    """The run or batch an owner's name begins with."""
     return owner.partition(" ")[0]
 
 

@@ -59,6 +59,14 @@ class NoticeQueue(Protocol):
         ...
 
 
+class Spread(Protocol):
+    """Has planned batches loaded by other processes, of this machine or others; flows implement it."""
+
+    def __call__(self, batch_ids: Sequence[str], alive: Callable[[], object]) -> None:
+        """Return when every batch was tried; `alive` is called meanwhile. Raises the first KyraError of any."""
+        ...
+
+
 class Progress(Protocol):
     """Tells a waiting person how far long work is; the command line draws it, tests ignore it."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from kyra_etl.batch import load_batch
 from kyra_etl.detect import detect_queued
@@ -16,9 +17,9 @@ from kyra_etl.errors import KyraError, StateError
 from kyra_etl.fetch import decoders
 from kyra_etl.hints import Heard
 from kyra_etl.lake import Lake
-from kyra_etl.model import Batch, DetectReport, Found, LedgerEntry, Limits, RunReport
-from kyra_etl.owner import is_gone, owner_of, run_of
-from kyra_etl.ports import Clock, LogBucket, Progress
+from kyra_etl.model import Batch, DetectReport, Found, Integration, LedgerEntry, Limits, RunReport
+from kyra_etl.owner import is_gone, name_of, owner_of
+from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
 from kyra_etl.publish import publish_run
 from kyra_etl.state import Lease, State
 from kyra_etl.state.runs import RunState
@@ -34,6 +35,8 @@ class Kit:
     limits: Limits
     clock: Clock
     progress: Progress
+    spread: Spread | None = None
+    """Has batches loaded elsewhere; without it this process loads them, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,7 @@ def release_dead(kit: Kit) -> None:
     """End the leases of processes that are known to have died, and call their runs failed."""
     dead = [owner for owner in kit.state.owners.holding() if is_gone(owner)]
     kit.state.owners.expire(dead)
-    for run_id in sorted({run_of(owner) for owner in dead}):
-        kit.state.runs.finish(
-            run_id, None, state="failed", error="The process was killed; the next run goes on.", now=kit.clock()
-        )
+    kit.state.runs.lost(map(name_of, dead), "The process was killed; the next run goes on.", kit.clock())
 
 
 def load_found(run: Run, kit: Kit) -> int:
@@ -102,34 +102,88 @@ def load_found(run: Run, kit: Kit) -> int:
     Batches of dead attempts come first. Returns how many batches were committed.
     """
     ledger, limits = kit.state.ledger, kit.limits
-    committed = 0
+    owner = owner_of(run.run_id)
     overdue = ledger.take_over(
-        run.run_id,
-        run.integration,
-        bucket=run.bucket_name,
-        owner=owner_of(run.run_id),
-        lease_seconds=limits.lease_seconds,
+        run.run_id, run.integration, bucket=run.bucket_name, owner=owner, lease_seconds=limits.lease_seconds
     )
     waiting = ledger.waiting(run.run_id)
     left = [entry for batch in overdue for entry in batch.entries]
-    kit.progress.stage("Loading", len(left) + len(waiting.ids))
+    kit.progress.stage("Loading", len(left) + len(waiting.ids) + len(waiting.historical))
+    batches = itertools.chain(
+        overdue,
+        _planned(waiting.ids, run, kit, historical=run.historical),
+        _planned(waiting.historical, run, kit, historical=True),
+    )
+    if kit.spread is not None:
+        return _spread([batch.batch_id for batch in batches], owner, run, kit, kit.spread)
     with decoders(limits, waiting.size + sum(entry.file.size for entry in left)) as pool:
-        for batch in overdue:
-            committed += load_planned(batch, run, kit, pool)
-        for entries in in_batches(ledger.entries(waiting.ids), limits):
-            planned = ledger.plan(
-                run.run_id,
-                run.integration,
-                run.bucket_name,
-                entries,
-                owner=owner_of(run.run_id),
-                lease_seconds=limits.lease_seconds,
-                historical=run.historical,
-                now=kit.clock(),
-            )
-            if planned is not None:
-                committed += load_planned(planned, run, kit, pool)
-    return committed
+        return sum(load_planned(batch, run, kit, pool) for batch in batches)
+
+
+def _planned(ids: Sequence[int], run: Run, kit: Kit, *, historical: bool) -> Iterator[Batch]:
+    for entries in in_batches(kit.state.ledger.entries(ids), kit.limits):
+        batch = kit.state.ledger.plan(
+            run.run_id,
+            run.integration,
+            run.bucket_name,
+            entries,
+            owner=owner_of(run.run_id),
+            lease_seconds=kit.limits.lease_seconds,
+            historical=historical,
+            now=kit.clock(),
+        )
+        if batch is not None:
+            yield batch
+
+
+def _spread(batch_ids: Sequence[str], owner: str, run: Run, kit: Kit, spread: Spread) -> int:
+    """Hand planned batches out and keep their leases until somebody claims them."""
+    ledger, seconds = kit.state.ledger, kit.limits.lease_seconds
+
+    def alive() -> None:
+        ledger.keep(batch_ids, owner=owner, lease_seconds=seconds)
+        if run.lease is not None:
+            run.lease.renew(seconds)
+
+    try:
+        if batch_ids:
+            spread(batch_ids, renewing(alive, kit))
+    finally:
+        # What nobody has claimed goes back at once; a batch that somebody works on is theirs to settle.
+        ledger.give_up(batch_ids, owner=owner, reason="not handed out", now=kit.clock())
+    return len(ledger.committed(batch_ids))
+
+
+def load_handed_out(batch_id: str, *, bucket_of: Callable[[Integration], LogBucket], **kit: Any) -> bool:
+    """Load one batch that another process has planned and handed out; False when there was nothing left to do.
+
+    `kit` holds the parts a journey takes. Whoever worked on the batch before finds its commit refused. Raises
+    KyraError; the batch's log files then wait for the next run.
+    """
+    state, limits, clock = kit["state"], kit["limits"], kit["clock"]
+    batch = state.ledger.claim(batch_id, owner=owner_of(batch_id), lease_seconds=limits.lease_seconds)
+    if batch is None:
+        return False
+    try:
+        integration = state.integrations.get(batch.integration)
+        bucket, account = bucket_of(integration), integration.account_id
+        return load_batch(batch, bucket=bucket, progress=Silent(), integration_account=account, **kit)
+    except BaseException as error:
+        state.ledger.abandon(batch, type(error).__name__, clock())
+        raise
+
+
+def renewing(renew: Callable[[], object], kit: Kit) -> Callable[[], None]:
+    """Calls `renew` when a quarter of a lease's time has passed since the last time."""
+    renewed = kit.clock()
+
+    def alive() -> None:
+        nonlocal renewed
+        if kit.clock() - renewed > timedelta(seconds=kit.limits.lease_seconds / 4):
+            renew()
+            renewed = kit.clock()
+
+    return alive
 
 
 def load_planned(batch: Batch, run: Run, kit: Kit, pool: Executor | None = None) -> bool:
@@ -169,11 +223,18 @@ def in_batches(entries: Iterable[LedgerEntry], limits: Limits) -> Iterator[list[
         yield batch
 
 
-def run_detections(kit: Kit) -> DetectReport:
+def run_detections(kit: Kit, *, live_only: bool = False) -> DetectReport:
     """Run the detections that are queued, by this run or by one that did not come to it."""
     if kit.corpus is None:
         return DetectReport()
-    return detect_queued(lake=kit.lake, state=kit.state, corpus=kit.corpus, now=kit.clock(), progress=kit.progress)
+    return detect_queued(
+        lake=kit.lake,
+        state=kit.state,
+        corpus=kit.corpus,
+        now=kit.clock(),
+        progress=kit.progress,
+        live_only=live_only,
+    )
 
 
 def report(run: Run, kit: Kit, found: Found, detected: DetectReport, heard: Heard | None = None) -> RunReport:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-
 from kyra_etl.batch import tidy
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
@@ -12,8 +9,8 @@ from kyra_etl.hints import Heard, take_notices
 from kyra_etl.lake import Lake
 from kyra_etl.model import Integration, Limits, RunReport
 from kyra_etl.owner import owner_of
-from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress, Silent
-from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, report, run_detections
+from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress, Silent, Spread
+from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, renewing, report, run_detections
 from kyra_etl.state import Lease, State
 
 
@@ -28,6 +25,7 @@ def sync(
     clock: Clock,
     queue: NoticeQueue | None = None,
     progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> RunReport:
     """Load every log file that came since, exactly once, and raise its alerts.
 
@@ -35,7 +33,7 @@ def sync(
     A run of the same integration that is under way makes this one return at once, `skipped` saying so. Raises
     KyraError; what was committed by then stays, and the next run goes on from there.
     """
-    kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
+    kit = Kit(lake, state, corpus, limits, clock, progress or Silent(), spread)
     with recorded("sync", integration.name, kit) as entry:
         if integration.paused:
             entry.report = _skipped(entry, integration, "the integration is paused", clock)
@@ -84,26 +82,14 @@ def _sync(
         limits=kit.limits,
         clock=kit.clock,
         progress=kit.progress,
-        alive=_renewing(lease, kit),
+        alive=renewing(lease.renew, kit),
     )
     entry.problem = found.problem or heard.problem
     state.ledger.carry(run.run_id, integration.name, kit.clock(), bucket=integration.bucket)
     load_found(run, kit)
-    detected = run_detections(kit)
+    # What a backfill loads is its own to look through: the five-minute run keeps its pace.
+    detected = run_detections(kit, live_only=state.leases.are_held("backfill:", "history:"))
     return report(run, kit, found, detected, heard)
-
-
-def _renewing(lease: Lease, kit: Kit) -> Callable[[], None]:
-    """Renews the lease when a quarter of it has passed since the last time."""
-    renewed = kit.clock()
-
-    def alive() -> None:
-        nonlocal renewed
-        if kit.clock() - renewed > timedelta(seconds=kit.limits.lease_seconds / 4):
-            lease.renew(kit.limits.lease_seconds)
-            renewed = kit.clock()
-
-    return alive
 
 
 def _is_initial(state: State, name: str) -> bool:

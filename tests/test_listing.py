@@ -83,7 +83,7 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened
 
 
-def listed(bucket: LogBucket, state: State, limits: Limits | None = None, window: Window | None = None) -> Found:
+def listed(bucket: LogBucket, state: State, limits: Limits | None = None) -> Found:
     """One run's listing."""
     now = bucket.now()
     run_id = state.runs.start("sync", "acme", now)
@@ -95,7 +95,6 @@ def listed(bucket: LogBucket, state: State, limits: Limits | None = None, window
         limits=limits or Limits(list_threads=4),
         clock=lambda: now,
         progress=Silent(),
-        window=window,
     )
     assert found.listed == found.already_loaded + found.ignored.total() + state.ledger.tally(run_id)["linked_listed"]
     return found
@@ -283,7 +282,18 @@ def test_a_backfill_lists_its_days_of_every_region_and_moves_no_checkpoint(state
         bucket.put(key(region(1), NOW.date() - timedelta(days=back), "a"))
     before = NOW - timedelta(days=20)
 
-    found = listed(bucket, state, window=Window(before, before + timedelta(days=2)))
+    run_id = state.runs.start("backfill", "acme", NOW)
+    window = Window(before, before + timedelta(days=2))
+    *_, found = discover.discover_days(
+        run_id,
+        ACME,
+        window,
+        bucket=bucket,
+        state=state,
+        limits=Limits(list_threads=4),
+        clock=lambda: NOW,
+        progress=Silent(),
+    )
 
     assert (found.listed, known(state)) == (3, 3), "both days are touched, and a third by the time of day"
     assert {folder.listed_at for folder in state.ledger.folders("acme") if folder.is_logs} == {None}

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kyra_etl.cli.options import From, Json, Name, OptionalName, To, opened, window
-from kyra_etl.cli.output import count, emit, printable, say, show, table
+from kyra_etl.cli.output import count, emit, printable, say, show, span, table
 from kyra_etl.cli.progress import progress
 from kyra_etl.errors import KyraError, UsageError
 from kyra_etl.model import DetectReport, RunReport
 from kyra_etl.wiring import Parts
+
+if TYPE_CHECKING:
+    from kyra_etl.backfill import Plan
 
 COUNTS = (
     *("listed", "hinted", "carried", "loaded", "already_loaded", "ignored", "quarantined", "gone", "pending"),
@@ -111,19 +114,27 @@ def backfill(
     minutes: Annotated[
         int | None, typer.Option(help="With --from-history: for so long at most; 60 without it.", min=1)
     ] = None,
+    account: Annotated[
+        list[str] | None, typer.Option("--account", metavar="ID", help="This account only; may be repeated.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what it would take; load nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Load the log files of a range of days, oldest first. Stopped, it goes on where it stood.
 
     With --from-history no log file is needed: AWS keeps the management events of the last 90 days of the role's own
     account, and gives out some 100 a second and region. What comes by log file later is not loaded twice.
+
+    Its alerts are marked historical. It works beside the syncs. Stop it with Ctrl-C, or pause the integration: it ends
+    after the day it is at. The same command goes on, and loads a day again that files came late for.
     """
     from kyra_etl import wiring
     from kyra_etl.backfill import backfill as run
+    from kyra_etl.backfill import plan as survey
 
     if from_history:
-        if start is not None or end is not None:
-            raise UsageError("--from-history takes no --from and --to.", "Say how far back: --days 30.")
+        if start is not None or end is not None or account or plan:
+            raise UsageError("--from-history takes no --from, --to, --account or --plan.", "Say how far: --days 30.")
         from kyra_etl.cli.history import fetch
 
         fetch(name, days_back or 90, regions, minutes or 60, json=json)
@@ -138,21 +149,40 @@ def backfill(
     reports: list[RunReport] = []
     with opened() as parts:
         integration = parts.state.integrations.get(name)
-        span = window(start, end, parts)
+        if integration.paused:
+            raise UsageError(f"{name} is paused.", f"Go on with: kyra integration resume {name}.")
+        days_of = window(start, end, parts)
         bucket = wiring.bucket_of(parts, integration)
+        if plan:
+            limits = parts.config.limits
+            with progress() as drawn:
+                made = survey(
+                    integration,
+                    days_of,
+                    bucket=bucket,
+                    state=parts.state,
+                    limits=limits,
+                    clock=parts.clock,
+                    accounts=account,
+                    progress=drawn,
+                )
+            _show_plan(made, json=json)
+            return
         try:
             with progress() as drawn:
-                runs = run(integration, span, bucket=bucket, **parts.for_run(), progress=drawn)
-                for day, report in zip(span.days(), runs, strict=False):
+                runs = run(integration, days_of, bucket=bucket, **parts.for_run(), accounts=account, progress=drawn)
+                for day, report in zip(days_of.days(), runs, strict=False):
                     days.append({"day": day, **report.as_json()})
                     reports.append(report)
         finally:
-            for day, report in zip(span.days(), reports, strict=False) if not json else ():
+            for day, report in zip(days_of.days(), reports, strict=False) if not json else ():
                 show(f"{day}  {_sentence(report, noun='log file')}")
         for report in reports[-1:]:
             tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "days": days})
+    if not any(report.listed for report in reports):
+        say(f"There is no log file of these days{' and accounts' if account else ''} in the bucket.")
     raise typer.Exit(QUARANTINED if any(report.quarantined for report in reports) else 0)
 
 
@@ -188,6 +218,22 @@ def detect(
     else:
         _show_detected(report, dry_run=dry_run)
     raise typer.Exit(1 if report.failed else 0)
+
+
+def _show_plan(plan: Plan, *, json: bool) -> None:
+    if json:
+        emit(plan.as_json())
+        return
+    rows = [(day, one.files, one.bytes, one.already_loaded) for day, one in plan.days.items()]
+    if plan.files + plan.already_loaded:
+        show(table(("day", "log files", "bytes", "already loaded"), rows))
+        show()
+    pace = "at the pace of the last runs" if plan.measured else "if it goes as usual"
+    show(
+        f"{count(plan.files, 'log file')} to load, {plan.bytes:,} bytes; {plan.already_loaded:,} already loaded."
+        f" {count(plan.list_requests, 'LIST request')} and {plan.get_requests:,} GET, about ${plan.cost:.2f};"
+        f" about {span(plan.seconds)} {pace}."
+    )
 
 
 def totals(reports: Sequence[RunReport]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, exists, insert, select, update
 
 from kyra_etl.model import Batch, LedgerEntry
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.entries import entries_query, entry, in_order, link
 
-_files, _batches = tables.log_files, tables.batches
+_files, _batches, _runs, _leases = tables.log_files, tables.batches, tables.runs, tables.leases
 
 
 class Batches:
@@ -68,17 +68,19 @@ class Batches:
     ) -> list[Batch]:
         """The integration's batches whose lease ended, now this run's, under the next attempt: the old one is void.
 
-        With `bucket`, only those of its log files: a run can only read its own.
-
-        Their log files count as carried by this run.
+        With `bucket`, only those of its log files: a run can only read its own. Their log files count as carried by
+        this run. Those of a backfill are left to it while its own lease lasts.
         """
         c = _batches.c
         of_bucket = () if bucket is None else (c.bucket == bucket,)
+        of_backfill = c.run_id.in_(select(_runs.c.run_id).where(_runs.c.verb == "backfill"))
+        is_one = exists().where(_runs.c.run_id == run_id, _runs.c.verb == "backfill")
         with self._database.write() as connection:
             clock = self._database.clock(connection)
             taking = (
                 update(_batches)
                 .where(c.integration == integration, c.state == "planned", c.lease_expires_at <= clock, *of_bucket)
+                .where(~and_(of_backfill, is_backfilling(integration, clock), ~is_one))
                 .values(
                     attempt=c.attempt + 1,
                     run_id=run_id,
@@ -93,6 +95,50 @@ class Batches:
             ]
             link(self._database, connection, run_id, [e.id for batch in batches for e in batch.entries], "carried")
         return sorted(batches, key=lambda batch: batch.batch_id)
+
+    def claim(self, batch_id: str, *, owner: str, lease_seconds: float) -> Batch | None:
+        """The planned batch under its next attempt, for the run that planned it; None when there is nothing left to do.
+
+        For work that is handed out: whoever had it before finds its commit refused.
+        """
+        c = _batches.c
+        with self._database.write() as connection:
+            until = self._database.clock(connection) + timedelta(seconds=lease_seconds)
+            claiming = update(_batches).where(c.batch_id == batch_id, c.state == "planned")
+            claiming = claiming.values(attempt=c.attempt + 1, owner=owner, lease_expires_at=until)
+            claimed = connection.execute(claiming.returning(c.integration, c.bucket, c.attempt, c.run_id, c.historical))
+            row = claimed.first()
+            if row is None:
+                return None
+            entries = _of_batch(connection, batch_id)
+            return Batch(batch_id, row.integration, row.bucket, row.attempt, entries, row.run_id, row.historical)
+
+    def keep(self, batch_ids: Sequence[str], *, owner: str, lease_seconds: float) -> None:
+        """Moves the end of the leases on of those that this owner planned and nobody has claimed yet."""
+        c = _batches.c
+        with self._database.write() as connection:
+            until = self._database.clock(connection) + timedelta(seconds=lease_seconds)
+            for ids in chunks(batch_ids):
+                waiting = update(_batches).where(c.batch_id.in_(ids), c.state == "planned", c.owner == owner)
+                connection.execute(waiting.values(lease_expires_at=until))
+
+    def give_up(self, batch_ids: Sequence[str], *, owner: str, reason: str, now: datetime) -> None:
+        """Gives the log files back of those that this owner planned and nobody has claimed."""
+        c = _batches.c
+        with self._database.write() as connection:
+            for ids in chunks(batch_ids):
+                unclaimed = update(_batches).where(c.batch_id.in_(ids), c.state == "planned", c.owner == owner)
+                unclaimed = unclaimed.values(state="abandoned", reason=reason, settled_at=now).returning(c.batch_id)
+                for batch_id in connection.execute(unclaimed).scalars().all():
+                    give_back(connection, batch_id, now)
+
+    def committed(self, batch_ids: Sequence[str]) -> set[str]:
+        """Those of `batch_ids` that are committed."""
+        c = _batches.c
+        with self._database.read() as connection:
+            query = select(c.batch_id).where(c.state == "committed")
+            found = (connection.scalars(query.where(c.batch_id.in_(ids))) for ids in chunks(batch_ids))
+            return {batch_id for some in found for batch_id in some}
 
     def heartbeat(self, batch: Batch, lease_seconds: float) -> bool:
         """Moves the end of the lease on. False when the batch is somebody else's by now, or settled."""
@@ -121,6 +167,11 @@ class Batches:
                 connection.scalars(query.where(_batches.c.batch_id.in_(c))) for c in chunks(sorted(set(batch_ids)))
             )
             return {batch_id for some in found for batch_id in some}
+
+
+def is_backfilling(integration: str, clock: datetime) -> ColumnElement[bool]:
+    """Whether a backfill of the integration holds its lease."""
+    return exists().where(_leases.c.name == f"backfill:{integration}", _leases.c.expires_at > clock)
 
 
 def still_ours(batch: Batch) -> Update:

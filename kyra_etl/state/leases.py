@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
 
-from sqlalchemy import Update, update
+from sqlalchemy import Update, func, or_, select, update
 
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
@@ -69,3 +69,12 @@ class Leases:
             )
             attempt = connection.scalar(statement.returning(_leases.c.attempt))
         return None if attempt is None else Lease(name, owner, attempt, seconds, self._database)
+
+    def are_held(self, *prefixes: str) -> bool:
+        """Whether anybody holds a lease whose name begins with any of these."""
+        c = _leases.c
+        named = or_(*(c.name.startswith(prefix, autoescape=True) for prefix in prefixes))
+        held = select(func.count()).where(named)
+        with self._database.read() as connection:
+            now = self._database.clock(connection)
+            return bool(connection.scalar(held.where(c.expires_at > now)))

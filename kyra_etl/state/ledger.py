@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, o
 
 from kyra_etl.model import LedgerEntry, LogFile
 from kyra_etl.state import tables
-from kyra_etl.state.batches import Batches
+from kyra_etl.state.batches import Batches, is_backfilling
 from kyra_etl.state.checkpoints import Checkpoints
 from kyra_etl.state.commits import Commits
 from kyra_etl.state.database import Database, chunks
@@ -27,6 +27,14 @@ from kyra_etl.state.lineage import Lineage
 from kyra_etl.state.tally import Tallies
 
 _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
+
+_other_links, _other_runs = _links.alias("other_links"), _runs.alias("other_runs")
+_FOUND_BY_BACKFILL = (
+    exists()
+    .where(_other_links.c.log_file_id == _files.c.id)
+    .where(_other_runs.c.run_id == _other_links.c.run_id, _other_runs.c.verb == "backfill")
+    .correlate(_files)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,12 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Log files that a run can plan: their ids in the order they are to be loaded, and their bytes as stored."""
+    """Log files that a run can plan: their ids in the order they are to be loaded, and the bytes of all as stored."""
 
     ids: array[int]
     size: int
+    historical: array[int]
+    """Those of another run's backfill, which come last: their alerts are no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +116,18 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
             repeated=repeated + sum(1 for k in known.values() if k.linked),
         )
 
+    def loaded(self, integration: str, bucket: str, files: Sequence[LogFile]) -> set[tuple[str, str]]:
+        """(key, etag) of those of a page of log files that are loaded."""
+        wanted = {(tables.clean(file.key), tables.clean(file.etag)): file for file in files}
+        with self._database.read() as connection:
+            known = _look_up(connection, "", integration, bucket, wanted)
+        return {(wanted[name].key, wanted[name].etag) for name, one in known.items() if one.state == "loaded"}
+
     def carry(self, run_id: str, integration: str, now: datetime, *, bucket: str | None = None) -> int:
         """Links what earlier runs left undone, and says how many.
 
-        That is pending, or quarantined and due by `now`, or planned in a batch whose lease ended. With `bucket`, only
-        what lies there.
+        That is pending, or quarantined and due by `now`, or planned in a batch whose lease ended. What a backfill
+        found is left to it while its lease lasts. With `bucket`, only what lies there.
         """
         # Wrapped, or SQLite would take its index on buckets, which leads through everything ever loaded.
         of_bucket = () if bucket is None else (func.coalesce(_files.c.bucket, "") == bucket,)
@@ -131,6 +148,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
                     and_(_files.c.state == "planned", _files.c.batch_id.in_(orphaned)),
                 ),
                 ~exists().where(_links.c.run_id == run_id, _links.c.log_file_id == _files.c.id),
+                ~and_(is_backfilling(integration, clock), _FOUND_BY_BACKFILL),
             )
             carrying = self._database.insert(_links).from_select(["run_id", "log_file_id", "how"], left)
             return connection.execute(carrying, execution_options={"preserve_rowcount": True}).rowcount
@@ -155,19 +173,20 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
 
     def waiting(self, run_id: str) -> Waiting:
         """What `workable` holds, by day, as bare ids: a backlog of any length fits into memory."""
+        left_behind = and_(_links.c.how == "carried", _runs.c.verb != "backfill", _FOUND_BY_BACKFILL)
         query = (
-            select(_files.c.id, _files.c.size)
+            select(_files.c.id, _files.c.size, left_behind.label("historical"))
             .join(_links, _links.c.log_file_id == _files.c.id)
             .join(_runs, _runs.c.run_id == _links.c.run_id)
             .where(_links.c.run_id == run_id, _is_workable(_runs.c.started_at))
             .order_by(func.coalesce(_files.c.day, date.min), _files.c.id)
         )
-        ids, size = array("q"), 0
+        ids, historical, size = array("q"), array("q"), 0
         with self._database.read() as connection:
-            for id_, bytes_ in connection.execute(query):
-                ids.append(id_)
+            for id_, bytes_, is_historical in connection.execute(query):
+                (historical if is_historical else ids).append(id_)
                 size += bytes_
-        return Waiting(ids, size)
+        return Waiting(ids, size, historical)
 
     def entries(self, ids: Sequence[int]) -> Iterator[LedgerEntry]:
         """Log files by id, in the order given, read some at a time."""

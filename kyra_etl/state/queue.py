@@ -32,13 +32,15 @@ class Queue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def pending(self) -> list[QueueEntry]:
-        """Everything queued, oldest batch first."""
+    def pending(self, *, live_only: bool = False) -> list[QueueEntry]:
+        """Everything queued, oldest batch first; with `live_only`, without what is historical."""
         query = (
             select(_queue.c.batch_id, _queue.c.detection, _queue.c.attempts, _queue.c.last_error, _batches.c.historical)
             .join(_batches, _batches.c.batch_id == _queue.c.batch_id)
             .order_by(_queue.c.queued_at, _queue.c.batch_id, _queue.c.detection)
         )
+        if live_only:
+            query = query.where(~_batches.c.historical)
         with self._database.read() as connection:
             return [QueueEntry(*row) for row in connection.execute(query)]
 

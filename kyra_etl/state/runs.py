@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from sqlalchemy import insert, select, update
 from kyra_etl.errors import StateError
 from kyra_etl.model import RunReport
 from kyra_etl.state import tables
-from kyra_etl.state.database import Database
+from kyra_etl.state.database import Database, chunks
 
 RunState = Literal["running", "succeeded", "failed", "skipped"]
 
@@ -39,6 +40,14 @@ class Runs:
         with self._database.write() as connection:
             if connection.execute(update(_runs).where(_runs.c.run_id == run_id).values(values)).rowcount != 1:
                 raise StateError(f"The run {run_id} is not in the state database.", "Start it before finishing it.")
+
+    def lost(self, run_ids: Iterable[str], error: str, now: datetime) -> None:
+        """Notes that these runs ended without saying so; those that are not running stay as they are."""
+        values = {"state": "failed", "error": error, "finished_at": now}
+        with self._database.write() as connection:
+            for ids in chunks(sorted(set(run_ids))):
+                lost = update(_runs).where(_runs.c.run_id.in_(ids), _runs.c.state == "running")
+                connection.execute(lost.values(values))
 
     def recent(
         self, integration: str | None = None, verb: str | None = None, limit: int | None = 20

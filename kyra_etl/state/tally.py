@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, select
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
-_files, _links, _batches = tables.log_files, tables.run_files, tables.batches
+_files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
 
 
 ROWS = 20_000
@@ -110,6 +110,21 @@ class Tallies:
             | times
             | {"last_loaded_at": last_loaded_at}
         )
+
+    def pace(self) -> float | None:
+        """Compressed bytes a second, listing and detections included, over the last runs that loaded a mebibyte.
+
+        None when there were none.
+        """
+        c = _runs.c
+        size = func.sum(_batches.c.bytes)
+        loading = select(c.started_at, c.finished_at, size.label("bytes")).join(_batches, _batches.c.run_id == c.run_id)
+        loading = loading.where(c.state == "succeeded", c.finished_at > c.started_at)
+        loading = loading.group_by(c.run_id, c.started_at, c.finished_at).having(size >= 2**20)
+        with self._database.read() as connection:
+            rows = connection.execute(loading.order_by(c.started_at.desc()).limit(10)).all()
+        seconds = sum((row.finished_at - row.started_at).total_seconds() for row in rows)
+        return sum(int(row.bytes) for row in rows) / seconds if rows else None
 
     def log_files(self, since: datetime | None = None) -> list[dict[str, Any]]:
         """Every row, or those changed at `since` or later, in the order they were first seen; for publishing."""

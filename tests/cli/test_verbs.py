@@ -94,6 +94,33 @@ def test_paused_integration_is_left_out(synced: Kyra) -> None:
     assert synced("sync", "prod", "--json").json["listed"] == 2
 
 
+def test_backfill_says_beforehand_what_it_takes(synced: Kyra, bucket: Path) -> None:
+    put(bucket, "old", record("e9"), day="2025/11/30")
+    told = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30", "--plan", "--json").json
+    said = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30", "--plan").out
+
+    assert (told["files"], told["get_requests"], [day["files"] for day in told["days"]]) == (1, 1, [0, 1])
+    assert said.splitlines()[0].split("  ")[0] == "day"
+    assert "1 log file to load" in said
+    assert synced("status", "--json").json["integrations"][0]["ledger"]["pending"] == 0
+
+
+def test_backfill_of_days_without_log_files_says_so(synced: Kyra) -> None:
+    ran = synced("backfill", "prod", "--from", "2024-01-01", "--to", "2024-01-02", "--account", ACCOUNT)
+
+    assert ran.code == 0
+    assert ran.out.count("0 log files loaded") == 2
+    assert "There is no log file of these days and accounts in the bucket." in ran.err
+
+
+def test_backfill_of_a_paused_integration_names_the_way_on(synced: Kyra) -> None:
+    synced("integration", "pause", "prod")
+    ran = synced("backfill", "prod", "--from", "2025-11-29")
+
+    assert ran.code == 2
+    assert "kyra integration resume prod" in ran.error
+
+
 def test_backfill_reports_day_by_day(synced: Kyra, bucket: Path) -> None:
     put(bucket, "old", record("b1", eventTime="2025-11-30T10:00:00Z"), day="2025/11/30")
     report = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30", "--json").json

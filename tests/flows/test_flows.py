@@ -83,6 +83,8 @@ def test_the_form_of_a_backfill_asks_for_an_integration_and_two_dates() -> None:
         "integration": None,
         "start": "date",
         "end": "date",
+        "accounts": None,
+        "plan": None,
     }
     assert schema["required"] == ["integration", "start", "end"]
 

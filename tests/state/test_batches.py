@@ -138,3 +138,51 @@ def test_history_is_told_apart(state: State) -> None:
 
     assert state.ledger.historical_batches([live.batch_id, old.batch_id, "no such batch"]) == {old.batch_id}
     assert state.ledger.historical_batches([]) == set()
+
+
+def test_a_batch_is_claimed_for_the_run_that_planned_it_and_the_one_before_is_void(state: State) -> None:
+    run_id = observed(state, [file(1), file(2)])
+    batch = planned(state, run_id, historical=True)
+
+    claimed = state.ledger.claim(batch.batch_id, owner="worker", lease_seconds=60)
+
+    assert claimed is not None
+    assert (claimed.attempt, claimed.run_id, claimed.historical, claimed.entries) == (2, run_id, True, batch.entries)
+    with pytest.raises(CommitRefused):
+        state.ledger.commit(committing(state, batch), NOW)
+    state.ledger.commit(committing(state, claimed), NOW)
+    assert state.ledger.claim(batch.batch_id, owner="late", lease_seconds=60) is None
+    assert state.ledger.committed([batch.batch_id, "other"]) == {batch.batch_id}
+    assert state.ledger.tally(run_id)["loaded"] == 2
+
+
+def test_only_what_nobody_claimed_is_kept_and_given_up(state: State) -> None:
+    run_id = observed(state, [file(1), file(2)])
+    first, second = planned(state, run_id, n=1, lease=0), planned(state, run_id, n=1, lease=0)
+    state.ledger.claim(first.batch_id, owner="worker", lease_seconds=60)
+    both = [first.batch_id, second.batch_id]
+
+    state.ledger.keep(both, owner="me", lease_seconds=60)
+    assert state.ledger.take_over(run_id, "acme", owner="you", lease_seconds=60) == []
+    state.ledger.give_up(both, owner="me", reason="not handed out", now=NOW)
+
+    assert state.ledger.live_batches() == {(first.batch_id, 2)}
+    assert [entry.id for entry in state.ledger.workable(run_id)] == [second.entries[0].id]
+
+
+def test_batches_of_a_running_backfill_are_not_taken_over_by_a_sync(state: State) -> None:
+    backfill = state.runs.start("backfill", "acme", NOW)
+    state.ledger.observe(backfill, "acme", "logs", [file(1)], "listed", NOW)
+    batch = planned(state, backfill, lease=0)
+    lease = state.leases.take("backfill:acme", "somebody", 60)
+    assert lease is not None
+    sync, again = state.runs.start("sync", "acme", NOW), state.runs.start("backfill", "acme", NOW)
+
+    assert state.ledger.carry(sync, "acme", NOW) == 0
+    assert state.ledger.take_over(sync, "acme", owner="you", lease_seconds=0) == []
+    assert [one.batch_id for one in state.ledger.take_over(again, "acme", owner="you", lease_seconds=0)] == [
+        batch.batch_id
+    ]
+    lease.release()
+    assert state.ledger.carry(sync, "acme", NOW) == 1
+    assert len(state.ledger.take_over(sync, "acme", owner="you", lease_seconds=0)) == 1

@@ -311,6 +311,7 @@ class _Search:
             last_key=max(filter(None, (known.last_key, seen.last_key)), default=None),
             last_delivered_at=max(filter(None, (known.last_delivered_at, seen.last_delivered_at)), default=None),
             day_folders=max(known.day_folders, len(seen.days)),
+            usual_pause=seen.longest_pause.total_seconds() if task.sweeps and seen.longest_pause else None,
         )
 
     def _hand_over(self) -> None:

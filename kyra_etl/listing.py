@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import islice
 
 from kyra_etl.cloudtrail import keys
@@ -41,6 +41,16 @@ class Seen:
     days: set[date] = field(default_factory=set)
     last_key: str | None = None
     last_delivered_at: datetime | None = None
+    longest_pause: timedelta | None = None
+    """Between one delivery and the next."""
+
+    def delivered(self, at: datetime) -> None:
+        """Takes a log file's time in; keys come nearly in order of time, so the latest so far is the one before."""
+        before = self.last_delivered_at
+        if before is None or at > before:
+            self.last_delivered_at = at
+            if before is not None:
+                self.longest_pause = max(at - before, self.longest_pause or timedelta())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,6 @@ class _Listing:
             logs.append(replace(file, account=info.account, region=info.region, day=info.day))
             seen.last_key = max(filter(None, (seen.last_key, file.key)))
             if file.last_modified is not None:
-                seen.last_delivered_at = max(filter(None, (seen.last_delivered_at, file.last_modified)))
+                seen.delivered(file.last_modified)
         is_last = problem is not None or len(files) < self._page
         return Page(self._task, seen, len(files), tuple(logs), ignored, is_last, problem)

@@ -124,6 +124,8 @@ class Folder:
     last_delivered_at: datetime | None = None
     day_folders: int = 0
     """The most day folders seen at a time."""
+    usual_pause: float | None = None
+    """Seconds of the longest pause between deliveries that its last thorough look through saw: its habit."""
 
     @property
     def is_logs(self) -> bool:

@@ -12,12 +12,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from kyra_etl import cadence
+from kyra_etl.cloudtrail import hours
 from kyra_etl.model import ACCOUNT, Integration
+from kyra_etl.verdict import Facts, verdicts
 
 if TYPE_CHECKING:
     from kyra_etl.state import State
@@ -27,22 +29,38 @@ LOCAL = "local"
 STALE = timedelta(hours=2)
 """Without a sync for this long, and for three times its usual interval, an integration is not called Connected."""
 
-QUIET = timedelta(hours=24)
-"""An account's region this far behind the integration's newest log file is listed as quiet."""
+HABIT_DAYS = 8
+"""Days with deliveries from which a region has a habit: a weekend among them."""
+
+SILENT, SILENT_TIMES = timedelta(hours=1), 2
+"""A region is silent after this long, and so many times its longest pause, without a delivery."""
+
+YOUNG = timedelta(days=90)
+"""No detection learns longer."""
+
+Learning = Callable[[], Mapping[str, timedelta]]
+"""How long each first-seen detection learns an account, by its id."""
 
 
-def status(state: State, now: datetime, name: str | None = None) -> dict[str, Any]:
+def status(
+    state: State, now: datetime, name: str | None = None, *, every: timedelta | None = None, learning: Learning = dict
+) -> dict[str, Any]:
     """{integrations: […], local, queue}; with `name`, that integration alone. Raises UnknownName.
 
-    An integration has: name, state, reason, next_step, bucket, account_id, region, prefix, last_sync_at, last_sync_age
-    (seconds), last_run, events_processed, lag (p50, p95, max: seconds from an event to its delivery, in the
-    last sync that loaded something), ledger (counts), checkpoints, quiet (account and region), listing (LIST requests
-    and their cost, folders by tier), failing_detections, last_check. Times are naive UTC.
+    An integration has: name, state, reason, next_step, also (what else is wrong: reason and next_step of each), bucket,
+    account_id, region, prefix, last_sync_at, last_sync_age and due_every (seconds), last_run, events_processed, lag
+    (p50, p95, max: seconds from an event to its delivery, in the last sync that loaded something), ledger (counts),
+    quarantine (by reason), history (hours of LookupEvents), checkpoints, silent (account and region, against their own
+    habit), trails, learning (until when, how many detections and accounts), listing (LIST requests and their cost,
+    folders by tier), failing_detections, last_check. Times are naive UTC.
+
+    `every` is the schedule's interval, if there is a schedule. `learning` is only called when an account is young.
     """
     integrations = [state.integrations.get(name)] if name else state.integrations.list()
     failing = state.queue.failing()
+    young = _young(state, now, learning) if integrations else {}
     return {
-        "integrations": [_one(state, integration, failing, now) for integration in integrations],
+        "integrations": [_one(state, each, failing, young, every, now) for each in integrations],
         "local": _local(state),
         "queue": {"depth": state.queue.depth(), "failing": failing},
     }
@@ -62,33 +80,65 @@ def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _one(state: State, integration: Integration, failing: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
+def _one(
+    state: State,
+    integration: Integration,
+    failing: Sequence[Mapping[str, Any]],
+    young: Mapping[str, Mapping[str, date]],
+    every: timedelta | None,
+    now: datetime,
+) -> dict[str, Any]:
     name = integration.name
-    ledger = state.ledger.counts(name)
-    runs = [run for run in state.runs.recent(name, limit=300) if run["state"] in ("succeeded", "failed")]
-    succeeded = state.runs.last(name, verb="sync")
+    ledger, history = state.ledger.counts(name), state.ledger.states(name, hours.BUCKET)
+    ledger |= {key: ledger[key] - hours_ for key, hours_ in history.items()}
+    runs = [run for run in state.runs.recent(name, limit=100) if run["state"] in ("succeeded", "failed")]
+    syncs = [run for run in runs if run["verb"] == "sync"]
+    last_sync = state.runs.last(name, verb="sync")
     last_run = runs[0] if runs else None
     check = state.integrations.last_check(name)
     checkpoints = state.ledger.checkpoints(name)
-    loading: Mapping[str, Any] = next((run["report"] for run in runs if (run["report"] or {}).get("loaded")), {})
-    last_sync = succeeded["finished_at"] if succeeded else None
-    stale = max(STALE, 3 * _interval(runs))
-    verdict = _verdict(state, integration, ledger, last_run, last_sync, stale, check, failing, now)
+    loading: Mapping[str, Any] = next((run["report"] for run in syncs if (run["report"] or {}).get("loaded")), {})
+    facts = Facts(
+        integration,
+        now,
+        ledger,
+        last_end=syncs[0] if syncs else None,
+        last_sync=last_sync,
+        due_every=every or _interval(syncs) or timedelta(minutes=5),
+        late_after=max(STALE, 3 * _interval(syncs), 3 * (every or timedelta())),
+        check=check,
+        trails=state.integrations.trails(name),
+        quarantine=state.ledger.quarantine(name, now - timedelta(days=1)) if ledger["quarantined"] else (),
+        silent=() if integration.bucket.startswith("file:") else _silent(checkpoints),
+        failing=failing,
+        last_delivered_at=max(filter(None, (row["last_delivered_at"] for row in checkpoints)), default=None),
+        lag_p50=loading.get("lag_p50"),
+        learning=_learning(checkpoints, young),
+        report=(last_sync or {}).get("report") or {},
+    )
+    first, *others = verdicts(facts)
+    finished = last_sync["finished_at"] if last_sync else None
     return {
         "name": name,
-        **dict(zip(("state", "reason", "next_step"), verdict, strict=True)),
+        **first._asdict(),
+        "also": [{"reason": one.reason, "next_step": one.next_step} for one in others],
         "bucket": integration.bucket,
         "account_id": integration.account_id,
         "region": integration.region,
         "prefix": integration.prefix,
-        "last_sync_at": last_sync,
-        "last_sync_age": (now - last_sync).total_seconds() if last_sync else None,
+        "last_sync_at": finished,
+        "last_sync_age": (now - finished).total_seconds() if finished else None,
+        "due_every": facts.due_every.total_seconds(),
         "last_run": last_run and {key: last_run[key] for key in ("run_id", "verb", "state", "finished_at", "error")},
         "events_processed": ledger["events"],
         "lag": {key: loading.get(f"lag_{key}") for key in ("p50", "p95", "max")},
         "ledger": ledger,
+        "quarantine": list(facts.quarantine),
+        "history": history,
         "checkpoints": checkpoints,
-        "quiet": _quiet(checkpoints),
+        "silent": list(facts.silent),
+        "trails": [_trail(trail) for trail in facts.trails],
+        "learning": facts.learning,
         "listing": _listing(state, integration, now),
         "failing_detections": [row["detection"] for row in failing],
         "last_check": check
@@ -96,51 +146,43 @@ def _one(state: State, integration: Integration, failing: Sequence[Mapping[str, 
     }
 
 
-def _verdict(
-    state: State,
-    integration: Integration,
-    ledger: Mapping[str, Any],
-    last_run: Mapping[str, Any] | None,
-    last_sync: datetime | None,
-    stale: timedelta,
-    check: tuple[datetime, Sequence[Any]] | None,
-    failing: Sequence[Mapping[str, Any]],
-    now: datetime,
-) -> tuple[str, str, str]:
-    """(state, reason, next step); the first that applies."""
-    name = integration.name
-    if integration.paused:
-        return "Paused", "It is paused.", f"kyra integration resume {name}"
-    if last_run is not None and last_run["state"] == "failed":
-        return "Failed", f"The last {last_run['verb']} failed: {last_run['error']}", f"kyra check {name}"
-    refused = None
-    if check is not None and (last_sync is None or check[0] > last_sync):
-        refused = next((probe for probe in check[1] if probe.passed is False), None)
-    if refused is not None:
-        kind = "Failed" if last_sync is None else "Degraded"
-        return kind, f"The check {refused.name} failed: {refused.detail}", refused.remedy or f"kyra check {name}"
-    if last_sync is None:
-        return "Pending", "It was never synced.", f"kyra sync {name}"
-    if not any(ledger[key] for key in ("loaded", "pending", "planned", "quarantined", "gone")):
-        where = "/".join(filter(None, (integration.bucket, integration.prefix, "AWSLogs/")))
-        return "Pending", f"No log file was found yet below {where}.", f"kyra check {name}"
-    if ledger["quarantined"]:
-        return "Degraded", f"{_count(ledger['quarantined'], 'log file')} in quarantine.", "kyra quarantine list"
-    if failing:
-        names = ", ".join(row["detection"] for row in failing)
-        return "Degraded", f"Detections fail: {names}.", f"kyra detections show {failing[0]['detection']}"
-    for trail in state.integrations.trails(name):
-        if trail["latest_delivery_error"]:
-            return (
-                "Degraded",
-                f"Trail {trail['name']} cannot deliver: {trail['latest_delivery_error']}.",
-                f"kyra check {name}",
-            )
-        if trail["logging"] is False:
-            return "Degraded", f"Trail {trail['name']} is not logging.", f"kyra check {name}"
-    if now - last_sync > stale:
-        return "Degraded", f"It was not synced for {span(now - last_sync)}.", f"kyra sync {name}, or kyra serve"
-    return "Connected", "", ""
+def _trail(trail: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("name", "home_region", "logging", "latest_delivery_at", "latest_delivery_error", "checked_at")
+    return {name: trail[name] for name in names}
+
+
+def _young(state: State, now: datetime, learning: Learning) -> dict[str, dict[str, date]]:
+    """Detections that still learn an account, with the day from which they know it: by account, then detection."""
+    first = {
+        account: day
+        for account, day in state.ledger.first_days().items()
+        if now - datetime.combine(day, time.min) < YOUNG
+    }
+    lengths = learning() if first else {}
+    today = now.date()
+    return {
+        account: {id: day + length for id, length in lengths.items() if day + length > today}
+        for account, day in first.items()
+    }
+
+
+def _learning(
+    checkpoints: Sequence[Mapping[str, Any]], young: Mapping[str, Mapping[str, date]]
+) -> dict[str, Any] | None:
+    """What is still being learnt of the integration's accounts; None when nothing is."""
+    accounts = {row["account"] for row in checkpoints}
+    until: dict[str, date] = {}
+    for account in accounts & set(young):
+        for id, day in young[account].items():
+            until[id] = max(day, until.get(id, day))
+    if not until:
+        return None
+    return {
+        "until": max(until.values()),
+        "detections": len(until),
+        "accounts": sum(bool(young.get(account)) for account in accounts),
+        "by_detection": dict(sorted(until.items())),
+    }
 
 
 def _interval(runs: Sequence[Mapping[str, Any]]) -> timedelta:
@@ -165,14 +207,23 @@ def _listing(state: State, integration: Integration, now: datetime) -> dict[str,
     }
 
 
-def _quiet(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Accounts' regions far behind the others: quiet by nature, or silenced."""
-    delivered = [row for row in checkpoints if row["last_delivered_at"] is not None]
-    newest = max((row["last_delivered_at"] for row in delivered), default=None)
+def _silent(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Accounts' regions that pause far longer than they ever did in the last weeks, as of their last listing.
+
+    Not asked of a folder: somebody fills it when they like.
+    """
     return [
-        {"account": row["account"], "region": row["region"], "since": row["last_delivered_at"]}
-        for row in delivered
-        if newest - row["last_delivered_at"] > QUIET
+        {
+            "account": row["account"],
+            "region": row["region"],
+            "since": row["last_delivered_at"],
+            "usual": timedelta(seconds=row["usual_pause"]),
+        }
+        for row in checkpoints
+        if row["usual_pause"] is not None
+        and row["day_folders"] >= HABIT_DAYS
+        and row["listed_at"] - row["last_delivered_at"]
+        > max(SILENT, SILENT_TIMES * timedelta(seconds=row["usual_pause"]))
     ]
 
 
@@ -180,17 +231,3 @@ def _local(state: State) -> dict[str, Any] | None:
     """What `kyra load` took in; None when nothing."""
     counts = state.ledger.counts(LOCAL)
     return counts if any(counts[key] for key in ("loaded", "pending", "planned", "quarantined", "gone")) else None
-
-
-def span(length: timedelta) -> str:
-    """A length of time in the unit a person would choose: 40 s, 12 min, 5 h, 3 days."""
-    seconds = max(int(length.total_seconds()), 0)
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 7200:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h" if seconds < 172_800 else f"{seconds // 86_400} days"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,22 @@ def queue_of(parts: Parts, integration: Integration) -> NoticeQueue | None:
     return open_queue(integration, endpoint_url=parts.config.aws_endpoint_url)
 
 
+def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
+    """How every integration is, or one, by the state, the schedule and what detections have to learn."""
+    from kyra_etl.status import status
+
+    def learning() -> Mapping[str, timedelta]:
+        lengths = {one.id: (one.params.get("learning_days"), one.baseline) for one in parts.corpus.detections}
+        return {
+            id: timedelta(days=int(days.value)) if days is not None else baseline
+            for id, (days, baseline) in lengths.items()
+            if baseline
+        }
+
+    every = timedelta(seconds=parts.config.sync_seconds)
+    return status(parts.state, parts.clock(), name, every=every, learning=learning)
+
+
 def analyst(parts: Parts) -> Analyst:
     """Read-only SQL over what is committed, and over the records of our own as they are at each query."""
     from kyra_etl import resources
@@ -157,7 +173,7 @@ def _relations(parts: Parts) -> Mapping[str, Callable[[], Sequence[Mapping[str, 
     """How to get the rows of each relation that is not in the lake's files."""
     from dataclasses import asdict
 
-    from kyra_etl.status import rows, status
+    from kyra_etl.status import rows
 
     state = parts.state
 
@@ -172,7 +188,7 @@ def _relations(parts: Parts) -> Mapping[str, Callable[[], Sequence[Mapping[str, 
         "alert_events": alert_events,
         "log_files": state.ledger.log_files,
         "sync_runs": sync_runs,
-        "status": lambda: rows(status(state, parts.clock())),
+        "status": lambda: rows(status_of(parts)),
         "trails": state.integrations.trails,
         "accounts": lambda: [
             {"account": each.account_id, "integration": each.name} for each in state.integrations.list()

@@ -36,7 +36,6 @@ def demo(
     from kyra_etl.cli.journeys import report_lines
     from kyra_etl.cli.status import show_status
     from kyra_etl.integrations import make_integration
-    from kyra_etl.status import status
     from kyra_etl.sync import sync
 
     place = _fresh((home or config.home_of() / "demo").expanduser().absolute())
@@ -47,7 +46,7 @@ def demo(
         with progress() as drawn:
             report = sync(integration, bucket=wiring.bucket_of(parts, integration), **parts.for_run(), progress=drawn)
         alerts = parts.state.alerts.list()
-        found = status(parts.state, parts.clock())
+        found = wiring.status_of(parts)
     if json:
         emit({"alerts": [asdict(alert) for alert in alerts], "status": found})
         return

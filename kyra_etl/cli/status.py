@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import sys
+import textwrap
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
+import typer
+
+from kyra_etl import wiring
 from kyra_etl.cli.options import Json, OptionalName, opened
-from kyra_etl.cli.output import count, emit, printable, say, show, span, table
+from kyra_etl.cli.output import WIDTH, count, emit, printable, say, show, span, table
+from kyra_etl.errors import UsageError
 
 _CHECKPOINTS = 24
+_SECONDS = 3.0
+_CLEAR = "\x1b[2J\x1b[H"
 
 
-def status(name: OptionalName = None, json: Json = False) -> None:
-    """How every integration is: state, last sync, lag, what waits.
+def status(
+    name: OptionalName = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every few seconds, until Ctrl-C.")] = False,
+    json: Json = False,
+) -> None:
+    """How every integration is: state, why, what to do next; last sync, lag, what waits.
 
-    Also how far each account and region was listed, and which are quiet.
+    Also how far each account and region was listed, and which went silent against their own habit.
 
-    Reads the state only; `kyra check NAME` asks AWS.
+    Reads the state only; `kyra check NAME` asks AWS, and so does `kyra serve` every hour.
     """
-    from kyra_etl.status import status as ask
-
+    if watch and json:
+        raise UsageError("--watch does not end, and --json is one document.", "Leave one of them out.")
     with opened() as parts:
-        report = ask(parts.state, parts.clock(), name)
-    if json:
-        emit(report)
-    else:
-        show_status(report, whole=name is not None)
+        while True:
+            report = wiring.status_of(parts, name)
+            if json:
+                emit(report)
+                return
+            if watch:
+                show(_CLEAR + f"{parts.clock():%Y-%m-%d %H:%M:%S} UTC\n")
+            show_status(report, whole=name is not None)
+            if not watch:
+                return
+            sys.stdout.flush()
+            try:
+                time.sleep(_SECONDS)
+            except KeyboardInterrupt:
+                return
 
 
 def show_status(report: Mapping[str, Any], *, whole: bool) -> None:
@@ -35,12 +58,14 @@ def show_status(report: Mapping[str, Any], *, whole: bool) -> None:
         show(_overview(integrations))
         for one in integrations:
             if one["reason"]:
-                show(printable(f"{one['name']}: {one['reason']} Next: {one['next_step']}"))
+                show(_sentence(f"{one['name']}: ", one))
+            for more in one["also"]:
+                show(_sentence("  also: ", more))
         _show_checkpoints(integrations, whole)
         if whole:
             for one in integrations:
-                if not one["bucket"].startswith("file:"):
-                    show(_listing(one["listing"]))
+                for line in _details(one):
+                    show(printable(line))
     local = report["local"]
     if local is not None:
         held = f", {count(local['quarantined'], 'file')} in quarantine" if local["quarantined"] else ""
@@ -71,6 +96,35 @@ def _overview(integrations: Sequence[Mapping[str, Any]]) -> str:
     return table(columns, rows, keep=("state", "last sync"))
 
 
+def _sentence(before: str, told: Mapping[str, Any]) -> str:
+    """What is the matter, in lines of a page, and below it the next step in one piece, to be copied."""
+    said = textwrap.fill(
+        printable(before + told["reason"]),
+        WIDTH,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return f"{said}\n  Next: {printable(told['next_step'])}"
+
+
+def _details(one: Mapping[str, Any]) -> Iterator[str]:
+    """What the table has no room for, a line each."""
+    if any(one["lag"].values()):
+        lag = ", ".join(f"{key} {span(one['lag'][key])}" for key in ("p50", "p95", "max"))
+        yield f"Delivery lag: {lag}; a sync is due every {span(one['due_every'])}."
+    for trail in one["trails"]:
+        logging = "is logging" if trail["logging"] else "is not logging" if trail["logging"] is False else "was seen"
+        yield f"Trail {trail['name']} {logging} ({trail['home_region']}, as of {trail['checked_at']:%Y-%m-%d %H:%M})."
+    if any(one["history"].values()):
+        yield f"History: {count(one['history']['loaded'], 'hour')} fetched, {one['history']['pending']:,} left."
+    if one["learning"]:
+        learning = one["learning"]
+        yield f"Learning: {count(learning['detections'], 'detection')}, the last until {learning['until']}."
+    if not one["bucket"].startswith("file:"):
+        yield _listing(one["listing"])
+
+
 def _listing(listing: Mapping[str, Any]) -> str:
     """LIST requests of today and yesterday, and how many folders are listed how often."""
     days = " and ".join(
@@ -87,8 +141,8 @@ def _show_checkpoints(integrations: Sequence[Mapping[str, Any]], whole: bool) ->
         ((one["name"],) if several else ())
         + (row["account"], row["region"], row["day"], row["last_delivered_at"], row["listed_at"])
         + (
-            "quiet"
-            if any((q["account"], q["region"]) == (row["account"], row["region"]) for q in one["quiet"])
+            "silent"
+            if any((q["account"], q["region"]) == (row["account"], row["region"]) for q in one["silent"])
             else "",
         )
         for one in integrations

@@ -61,7 +61,7 @@ class Checkpoints:
     def checkpoints(self, integration: str) -> list[dict[str, Any]]:
         """How far each account's region was listed, all its folders of log files together; by account, then region.
 
-        With day, last_key, last_delivered_at, listed_at, day_folders, swept_at.
+        With day, last_key, last_delivered_at, listed_at, day_folders, swept_at, usual_pause.
         """
         c = _checkpoints.c
         query = (
@@ -74,6 +74,7 @@ class Checkpoints:
                 func.min(c.listed_at).label("listed_at"),
                 func.sum(c.day_folders).label("day_folders"),
                 func.min(c.swept_at).label("swept_at"),
+                func.max(c.usual_pause).label("usual_pause"),
             )
             .where(c.integration == integration, c.kind == LOGS)
             .group_by(c.account, c.region)

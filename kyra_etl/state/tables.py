@@ -17,6 +17,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -177,6 +178,7 @@ checkpoints = Table(
     Column("last_key", Str),
     Column("last_delivered_at", Time),
     Column("day_folders", Integer, nullable=False, server_default="0"),
+    Column("usual_pause", Float),
 )
 
 list_requests = Table(

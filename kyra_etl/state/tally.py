@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
@@ -16,6 +16,8 @@ _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.bat
 
 
 ROWS = 20_000
+
+STATES = ("pending", "planned", "loaded", "quarantined", "gone")
 
 
 class Tallies:
@@ -85,6 +87,36 @@ class Tallies:
             rows = connection.execute(query.group_by(c.day).order_by(c.day)).mappings().all()
         return [{name: int(value) if name != "day" else value for name, value in row.items()} for row in rows]
 
+    def quarantine(self, integration: str, since: datetime) -> list[dict[str, Any]]:
+        """What is in quarantine by reason, most first: reason, files, recent (seen since), detail (of one of them)."""
+        c = _files.c
+        query = select(
+            c.reason,
+            func.count().label("files"),
+            func.sum(case((c.observed_at >= since, 1), else_=0)).label("recent"),
+            func.max(c.detail).label("detail"),
+        ).where(c.integration == integration, c.state == "quarantined")
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(c.reason)).mappings().all()
+        found = [dict(row) | {"recent": int(row["recent"])} for row in rows]
+        return sorted(found, key=lambda row: (-row["files"], row["reason"]))
+
+    def first_days(self) -> dict[str, date]:
+        """The first day that the lake has events of, by account."""
+        c = tables.data_files.c
+        query = select(c.account, func.min(c.date)).where(c.kind == "activity").group_by(c.account)
+        with self._database.read() as connection:
+            return {account: day for account, day in connection.execute(query) if account and day}
+
+    def states(self, integration: str, bucket: str) -> dict[str, int]:
+        """Log files of one bucket by state, none left out: pending, planned, loaded, quarantined, gone."""
+        c = _files.c
+        # No GROUP BY: for its sake SQLite would read every file of the integration in the order of its states.
+        counting = [func.count(case((c.state == state, 1))).label(state) for state in STATES]
+        query = select(*counting).where(c.integration == integration, c.bucket == bucket)
+        with self._database.read() as connection:
+            return {state: int(files) for state, files in connection.execute(query).mappings().one().items()}
+
     def counts(self, integration: str) -> dict[str, Any]:
         """Everything the ledger ever saw of an integration.
 
@@ -105,7 +137,7 @@ class Tallies:
             last_loaded_at = connection.scalar(latest)
         times = {name: totals.pop(name) for name in ("first_event_at", "last_event_at")}
         return (
-            {state: by_state.get(state, 0) for state in ("pending", "planned", "loaded", "quarantined", "gone")}
+            {state: by_state.get(state, 0) for state in STATES}
             | {name: int(total or 0) for name, total in totals.items()}
             | times
             | {"last_loaded_at": last_loaded_at}

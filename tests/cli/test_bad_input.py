@@ -80,7 +80,7 @@ def test_malformed_date_in_a_record_is_counted(kyra: Kyra, tmp_path: Path) -> No
     [
         (("backfill", "prod", "--from", "2026-02-30"), "'2026-02-30' is not a time."),
         (("backfill", "prod", "--from", "2026-02-03", "--to", "2026-02-01"), "The range from 2026-02-03 to 2026-02-01"),
-        (("backfill", "prod"), "backfill needs --from."),
+        (("backfill", "prod"), "backfill needs --from (or --from-history)."),
         (("detect", "--from", "soon"), "'soon' is not a time."),
         (("detect", "--dry-run"), "--dry-run needs a range of days."),
         (("search", "from:31.1.2026"), "'31.1.2026' is not a time."),

@@ -42,15 +42,22 @@ def test_never_synced_is_pending(state: State) -> None:
 
 def test_synced_without_a_log_file_is_pending(state: State) -> None:
     synced(state)
+    assert verdict(state)[1].startswith("No events appear yet: a trail's first log file reaches example-logs/AWSLogs/")
 
-    assert verdict(state) == ("Pending", "No log file was found yet below example-logs/AWSLogs/.", "kyra check prod")
+    later = NOW + timedelta(minutes=30)
+    synced(state, later)
+    assert verdict(state, later) == (
+        "Pending",
+        "No log file was found yet below example-logs/AWSLogs/.",
+        "kyra check prod",
+    )
 
 
 def test_paused_comes_before_everything(state: State) -> None:
     synced(state, error="x")
     state.integrations.pause(NAME, True)
 
-    assert verdict(state) == ("Paused", "It is paused.", "kyra integration resume prod")
+    assert verdict(state) == ("Paused", "It is paused: syncs leave it out.", "kyra integration resume prod")
 
 
 def test_failed_sync_is_failed_until_the_next_one_works(state: State) -> None:
@@ -91,7 +98,9 @@ def test_connected_with_everything_an_operator_asks_for(kyra: Kyra, bucket: Path
     kyra("sync", NAME)
     (one,) = kyra("status", NAME, "--json").json["integrations"]
 
-    assert (one["state"], one["reason"], one["events_processed"]) == ("Connected", "", 3)
+    assert (one["state"], one["events_processed"]) == ("Connected", 3)
+    assert one["reason"].startswith(f"Log files arrive from {bucket.as_uri()}, the newest")
+    assert one["also"] == []
     assert (one["ledger"]["loaded"], one["ledger"]["duplicates"]) == (2, 1)
     assert one["last_sync_age"] < 60
     assert [(row["account"], row["region"], row["day"]) for row in one["checkpoints"]] == [
@@ -111,8 +120,8 @@ def test_quarantine_and_silence_degrade(kyra: Kyra, bucket: Path, kyra_home: Pat
     (one,) = kyra("status", "--json").json["integrations"]
     assert (one["state"], one["reason"], one["next_step"]) == (
         "Degraded",
-        "1 log file in quarantine.",
-        "kyra quarantine list",
+        "1 log file in quarantine, 1 of them new within a day: 1 not_json.",
+        "kyra quarantine list --integration prod",
     )
 
     put(bucket, "broken", record("e9"))
@@ -126,7 +135,9 @@ def test_last_sync_long_ago_degrades(kyra: Kyra, bucket: Path, kyra_home: Path) 
     with State.open(str(kyra_home / "state.db")) as state:
         later = state.now() + timedelta(hours=5)
 
-        assert verdict(state, later) == ("Degraded", "It was not synced for 5 h.", "kyra sync prod, or kyra serve")
+        (one,) = status(state, later, every=timedelta(minutes=5))["integrations"]
+        assert (one["state"], one["due_every"]) == ("Degraded", 300)
+        assert one["reason"] == "It was not synced for 5 h; one is due every 5 min."
 
 
 def test_integration_that_is_synced_seldom_is_given_time(state: State) -> None:
@@ -139,19 +150,41 @@ def test_integration_that_is_synced_seldom_is_given_time(state: State) -> None:
     assert verdict(state, NOW + timedelta(hours=19))[0] == "Degraded"
 
 
-def test_quiet_region_is_told(kyra: Kyra, bucket: Path) -> None:
-    put(bucket, "1_CloudTrail_us-east-1_20260105T1000Z_x", record("e5"), day="2026/01/05", region="us-east-1")
-    put(bucket, "1_CloudTrail_eu-west-1_20260110T1000Z_x", record("e6"))
+def test_a_region_s_habit_is_learnt_from_its_deliveries(kyra: Kyra, bucket: Path) -> None:
     for path in bucket.rglob("*.json.gz"):
-        if "CloudTrail_" not in path.name:
-            path.unlink()
+        path.unlink()
+    for hour, minute in ((1, 0), (1, 5), (3, 35), (3, 40)):
+        put(bucket, f"1_CloudTrail_eu-west-1_20260110T{hour:02}{minute:02}Z_x", record(f"e{hour}{minute}"))
     kyra("integration", "add", NAME, "--bucket", bucket.as_uri())
     kyra("sync", NAME)
     (one,) = kyra("status", "--json").json["integrations"]
 
-    assert one["quiet"] == [{"account": "012345678901", "region": "us-east-1", "since": "2026-01-05T10:00:00Z"}]
-    assert "quiet" in kyra("status").out
-    assert one["state"] == "Connected"
+    assert [row["usual_pause"] for row in one["checkpoints"]] == [2.5 * 3600]
+
+
+def test_watch_shows_it_anew_until_interrupted(kyra: Kyra, bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kyra("integration", "add", NAME, "--bucket", bucket.as_uri())
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("kyra_etl.cli.status.time.sleep", sleep)
+    ran = kyra("status", "--watch")
+
+    assert (ran.code, ran.out.count("It was never synced."), len(waits)) == (0, 3, 3)
+    assert kyra("status", "--watch", "--json").code == 2
+
+
+def test_details_of_one_integration(kyra: Kyra, bucket: Path) -> None:
+    kyra("integration", "add", NAME, "--bucket", bucket.as_uri())
+    kyra("sync", NAME)
+    shown = kyra("status", NAME).out
+
+    assert "Delivery lag: p50" in shown
+    assert "a sync is due every 5 min" in shown
 
 
 def test_empty_installation_says_how_to_begin(kyra: Kyra) -> None:

@@ -151,6 +151,7 @@ def test_a_checkpoint_speaks_for_all_folders_of_an_account_s_region(state: State
         "listed_at": NOW,
         "day_folders": 5,
         "swept_at": None,
+        "usual_pause": None,
     }
 
 

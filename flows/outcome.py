@@ -15,7 +15,7 @@ from prefect.states import Completed, Failed
 from kyra_etl.backfill import Plan
 from kyra_etl.errors import KyraError, TransientError
 from kyra_etl.model import Alert, Probe, RunReport
-from kyra_etl.status import span
+from kyra_etl.verdict import span
 
 COUNTS = (
     *("listed", "hinted", "carried"),

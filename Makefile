@@ -50,6 +50,9 @@ bench: $(VENV)/.project ## Time `kyra load` against DuckDB reading the same file
 	@$(BIN)/python benchmarks/load.py $(ARGS)
 	@$(BIN)/python benchmarks/fetch.py
 
+evaluate: $(VENV)/.project ## Measure the detections: recall, noise, agreement; docs/evaluation.md
+	@$(BIN)/python -m evaluation $(ARGS)
+
 lock: $(VENV)/.made ## Resolve pyproject.toml's dependencies anew into the lock files, with hashes
 	$(PIP) uv
 	$(COMPILE) --group build --extra postgres pyproject.toml -o requirements.lock
@@ -68,7 +71,7 @@ help: ## Show this list
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test soak check static format docs bench lock clean help
+.PHONY: demo test soak check static format docs bench evaluate lock clean help
 
 # ── set-up, made on demand ──
 

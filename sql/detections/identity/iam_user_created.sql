@@ -8,7 +8,7 @@
 -- ]
 -- about        = "A new IAM user was created. Given keys, a password or administrative rights, it is a back door."
 -- benign       = [
---   "Onboarding, or infrastructure as code: list its roles in trusted_principals",
+--   "Onboarding, or infrastructure as code: list its roles in trusted_principals; a user of a CloudFormation stack is low",
 --   "Users that AWS consoles create for you (ses-smtp-user…, CodeCommit, Amplify)",
 -- ]
 -- event_names  = ["CreateUser", "CreateLoginProfile", "CreateAccessKey", "AttachUserPolicy", "PutUserPolicy", "AddUserToGroup"]
@@ -105,6 +105,8 @@ found AS (
       WHEN list_contains(getvariable('iam_user_created_trusted_principals'), principal) THEN 'low'
       WHEN ways_in > 0 OR actor_kind = 'root' OR regexp_matches(session_name, '^i-[0-9a-f]{8,17}$')
         OR user_account_id <> account OR regexp_matches(lower(user_agent), 's3 browser|\bkali\b|pacu') THEN 'high'
+      -- A stack's user stands in a template, and goes with it.
+      WHEN user_invoked_by = 'cloudformation.amazonaws.com' THEN 'low'
       ELSE 'medium'
     END AS severity,
     concat('IAM user ', user_named, ' was created',

@@ -8,7 +8,7 @@
 -- attack_legacy = ["T1562.008"]
 -- about         = "A trail was stopped, deleted or narrowed, or its bucket was turned against it: later calls leave no record."
 -- benign        = [
---   "A trail created a while ago by the same principal and deleted again (low)",
+--   "A trail, or its bucket, created within a day by the same principal and deleted again (low)",
 --   "A short stop: logging starts again within ten minutes (low)",
 --   "A planned move to a new trail: list the role in trusted_principals for that time",
 -- ]
@@ -16,7 +16,7 @@
 --   "StopLogging", "StartLogging", "DeleteTrail", "CreateTrail", "UpdateTrail",
 --   "PutEventSelectors", "PutInsightSelectors", "DeleteEventDataStore", "StopEventDataStoreIngestion", "DeleteChannel",
 --   "DeregisterOrganizationDelegatedAdmin", "DeregisterDelegatedAdministrator", "DisableAWSServiceAccess",
---   "DeleteServiceLinkedRole", "DeleteBucket", "DeleteBucketPolicy", "PutBucketPolicy",
+--   "DeleteServiceLinkedRole", "CreateBucket", "DeleteBucket", "DeleteBucketPolicy", "PutBucketPolicy",
 --   "PutBucketLifecycle", "PutBucketLifecycleConfiguration", "DeleteObject", "DisableKey", "ScheduleKeyDeletion",
 -- ]
 -- group_by      = ["account", "target", "variant"]
@@ -59,7 +59,7 @@ WITH calls AS (
       'StopLogging', 'StartLogging', 'DeleteTrail', 'CreateTrail', 'UpdateTrail',
       'PutEventSelectors', 'PutInsightSelectors', 'DeleteEventDataStore', 'StopEventDataStoreIngestion', 'DeleteChannel',
       'DeregisterOrganizationDelegatedAdmin', 'DeregisterDelegatedAdministrator', 'DisableAWSServiceAccess',
-      'DeleteServiceLinkedRole', 'DeleteBucket', 'DeleteBucketPolicy', 'PutBucketPolicy',
+      'DeleteServiceLinkedRole', 'CreateBucket', 'DeleteBucket', 'DeleteBucketPolicy', 'PutBucketPolicy',
       'PutBucketLifecycle', 'PutBucketLifecycleConfiguration', 'DeleteObject', 'DisableKey', 'ScheduleKeyDeletion')
 ),
 -- Buckets that hold log files: by the last check, or by what was done to trails around it.
@@ -201,8 +201,9 @@ calmed AS (
   LEFT JOIN LATERAL (
     SELECT list(c.event_id) AS created
     FROM calls AS c
-    WHERE f.event_name = 'DeleteTrail' AND c.event_name = 'CreateTrail' AND c.success
-      AND c.account = f.account AND c.named = f.named AND c.principal = f.principal
+    WHERE c.success AND c.account = f.account AND c.principal = f.principal
+      AND (f.event_name = 'DeleteTrail' AND c.event_name = 'CreateTrail' AND c.named = f.named
+        OR f.event_name = 'DeleteBucket' AND c.event_name = 'CreateBucket' AND c.bucket_named = f.bucket_named)
       AND c.event_time BETWEEN f.event_time - INTERVAL 24 HOUR AND f.event_time
   ) AS p ON true
   WHERE f.variant IS NOT NULL

@@ -7,18 +7,18 @@
 -- attack_legacy = ["T1562.008"]
 -- about         = "A log other than CloudTrail's was cut off or deleted: of a network, of names, of a bucket, a firewall or a cluster."
 -- benign        = [
---   "A network is torn down with its flow log: the same principal deletes the VPC within the hour (medium)",
+--   "A network is torn down with its flow log: the same principal deletes a VPC within the hour (medium), the very VPC whose flow log it had created within a day (low)",
 --   "A bucket is torn down: logging is switched off and the bucket deleted within the hour (low)",
 --   "Log groups of functions that are no more (low)",
 -- ]
 -- event_names   = [
---   "DeleteFlowLogs", "DeleteVpc", "DeleteResolverQueryLogConfig", "DisassociateResolverQueryLogConfig",
+--   "CreateFlowLogs", "DeleteFlowLogs", "DeleteVpc", "DeleteResolverQueryLogConfig", "DisassociateResolverQueryLogConfig",
 --   "DeleteQueryLoggingConfig", "DeleteLoggingConfiguration", "DeleteLogGroup", "DeleteLogStream", "PutRetentionPolicy",
 --   "DeleteSubscriptionFilter", "DeleteDestination", "PutBucketLogging", "DeleteBucket", "UpdateClusterConfig", "DisableLogging",
 -- ]
 -- group_by      = ["account", "actor", "kind"]
 -- group_window  = "6h"
--- lookback      = "60m"
+-- lookback      = "24h"
 -- runbook       = """
 -- 1. Switch it on again: aws ec2 create-flow-logs, aws route53resolver associate-resolver-query-log-config, aws s3api put-bucket-logging, aws wafv2 put-logging-configuration.
 -- 2. Is what was logged so far still there? Copy it to a bucket the actor cannot reach.
@@ -84,10 +84,19 @@ WITH calls AS (
 ),
 -- What was torn down with its log.
 gone AS (
-  SELECT account, principal, aws_region, event_time, event_id, event_name, json_extract_string(request_parameters, '$.bucketName') AS bucket
+  SELECT account, principal, aws_region, event_time, event_id, event_name, json_extract_string(request_parameters, '$.bucketName') AS bucket,
+    json_extract_string(request_parameters, '$.vpcId') AS network
   FROM events
   WHERE success AND (event_source = 'ec2.amazonaws.com' AND event_name = 'DeleteVpc'
     OR event_source = 's3.amazonaws.com' AND event_name = 'DeleteBucket')
+),
+-- Which network a flow log was made for, and by whom.
+made AS (
+  SELECT account, principal, aws_region, event_time, event_id,
+    json_extract_string(request_parameters, '$.CreateFlowLogsRequest.ResourceId.content') AS network,
+    json_extract_string(response_elements, '$.CreateFlowLogsResponse.flowLogIdSet.item') AS flow_log
+  FROM events
+  WHERE event_source = 'ec2.amazonaws.com' AND event_name = 'CreateFlowLogs' AND success
 ),
 judged AS (
   SELECT
@@ -109,6 +118,14 @@ weighed AS (
         AND (j.kind = 'flow logs' AND g.event_name = 'DeleteVpc'
           OR j.kind = 'bucket logs' AND g.event_name = 'DeleteBucket' AND g.bucket = json_extract_string(j.request_parameters, '$.bucketName'))
         AND g.event_time BETWEEN j.event_time AND j.event_time + INTERVAL 60 MINUTE) AS torn_down,
+    (SELECT list(m.event_id)
+      FROM made AS m
+      JOIN gone AS g ON g.event_name = 'DeleteVpc' AND g.account = m.account AND g.principal = m.principal
+        AND g.aws_region = m.aws_region AND g.network = m.network
+      WHERE j.success AND j.kind = 'flow logs' AND m.account = j.account AND m.principal = j.principal AND m.aws_region = j.aws_region
+        AND m.flow_log = json_extract_string(j.request_parameters, '$.DeleteFlowLogsRequest.FlowLogId.content')
+        AND m.event_time BETWEEN j.event_time - INTERVAL 24 HOUR AND j.event_time
+        AND g.event_time BETWEEN j.event_time AND j.event_time + INTERVAL 60 MINUTE) AS own,
     CASE
       WHEN j.kind IN ('flow logs', 'DNS query logs') THEN 'high'
       WHEN j.kind IN ('log group', 'retention', 'subscription') AND NOT j.matters THEN 'low'
@@ -133,17 +150,18 @@ SELECT
     CASE WHEN many THEN concat(len(groups), ' log groups were deleted within 30 minutes')
       WHEN kind IN ('log group', 'retention', 'subscription') THEN concat(event_name, ' on ', coalesce(log_group, 'a log group'))
       ELSE concat(upper(kind[1]), kind[2:], ' were removed by ', event_name) END,
-    CASE WHEN torn_down IS NULL THEN '' WHEN kind = 'flow logs' THEN ', and a network was torn down' ELSE ', and the bucket was torn down' END,
+    CASE WHEN torn_down IS NULL THEN '' WHEN own IS NOT NULL THEN ', and its network was torn down by whoever had made both'
+      WHEN kind = 'flow logs' THEN ', and a network was torn down' ELSE ', and the bucket was torn down' END,
     CASE WHEN success THEN ''
       ELSE concat(': tried, and failed with ', error_code) END) AS summary,
   CASE
     WHEN NOT success THEN one_below(weight)
     WHEN list_contains(getvariable('log_source_removed_trusted_principals'), principal) THEN 'low'
-    WHEN torn_down IS NOT NULL THEN CASE WHEN kind = 'flow logs' THEN 'medium' ELSE 'low' END
+    WHEN torn_down IS NOT NULL THEN CASE WHEN kind = 'flow logs' AND own IS NULL THEN 'medium' ELSE 'low' END
     WHEN many THEN 'medium'
     ELSE weight
   END AS severity,
-  list_concat([event_id], coalesce(torn_down, []), CASE WHEN many THEN groups ELSE [] END) AS event_ids,
+  list_concat([event_id], coalesce(torn_down, []), coalesce(own, []), CASE WHEN many THEN groups ELSE [] END) AS event_ids,
   kind
 FROM weighed
 WHERE (success OR weight <> 'low' AND kind <> 'bucket logs')

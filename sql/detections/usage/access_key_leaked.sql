@@ -113,10 +113,11 @@ asking AS (
   SELECT
     s.*,
     f.ids,
-    f.tries
+    f.tries,
+    f.refusals
   FROM seen AS s
   LEFT JOIN LATERAL (
-    SELECT list(o.event_id) AS ids, count(*) AS tries
+    SELECT list(o.event_id) AS ids, count(*) AS tries, count(*) FILTER (o.denied) AS refusals
     FROM seen AS o
     WHERE o.account = s.account AND o.principal = s.principal AND o.source_net = s.source_net
       AND o.access_key IS NOT DISTINCT FROM s.access_key
@@ -174,7 +175,8 @@ found AS (
     CASE
       WHEN NOT new_net THEN 'medium'
       WHEN tool <> '' THEN 'critical'
-      WHEN roaming AND tries = 0 THEN 'low'
+      -- Of somebody who always comes from elsewhere, changes are the daily work; being refused is not.
+      WHEN roaming AND refusals = 0 THEN 'low'
       ELSE severity_of(
         CASE WHEN access_key IS NOT NULL OR regexp_matches(session_name, '^i-[0-9a-f]{8,17}$') THEN 4 ELSE 3 END
         + CASE WHEN tries > 0 THEN 1 ELSE 0 END)

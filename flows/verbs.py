@@ -9,10 +9,10 @@ from kyra_etl import config, wiring
 from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
 from kyra_etl.backfill import plan as _plan
-from kyra_etl.batch import tidy
 from kyra_etl.check import check as _check
 from kyra_etl.model import Alert, Probe, RunReport, Window
 from kyra_etl.ports import Progress
+from kyra_etl.settle import tidy
 from kyra_etl.sync import sync as _sync
 
 log = logging.getLogger("kyra_etl.flows")

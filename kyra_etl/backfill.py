@@ -17,7 +17,6 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from kyra_etl import cadence
-from kyra_etl.batch import tidy
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import Surveyed, discover_days, survey
 from kyra_etl.errors import StateError, UsageError
@@ -26,6 +25,7 @@ from kyra_etl.model import Found, Integration, Limits, RunReport, Window
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
 from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, renewing, report, run_detections
+from kyra_etl.settle import tidy
 from kyra_etl.state import Lease, State
 
 GUESS = 4_000_000.0

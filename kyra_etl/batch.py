@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from kyra_etl.cloudtrail.decode import FILE, DecodedFile
 from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import CommitRefused, ObjectError, ObjectGone, VersionMismatch
+from kyra_etl.errors import CommitRefused, LakeError, ObjectError, ObjectGone, VersionMismatch
 from kyra_etl.fetch import read_batch
 from kyra_etl.lake import Lake, Partition, partitions_of
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
+from kyra_etl.settle import publish
 from kyra_etl.state import State
 
 ATTEMPTS_TO_COMMIT = 20
@@ -71,7 +72,12 @@ def load_batch(
             return False
         partitions = partitions_of(events)
         versions = state.ledger.versions(partitions)
-        distinct = lake.new_rows(events, _committed(state, partitions))
+        try:
+            distinct = lake.new_rows(events, _committed(state, partitions))
+        except LakeError:
+            if state.ledger.versions(partitions) == versions:
+                raise
+            continue  # a file that was to be compared with is gone because a compaction replaced it
         files = lake.stage(batch.batch_id, batch.attempt, distinct.rows.select(EVENTS.names), malformed)
         names = set(pc.unique(distinct.rows["event_name"]).to_pylist())
         commit = Commit(
@@ -97,22 +103,6 @@ def load_batch(
         f"Other runs kept committing to the partitions of batch {batch.batch_id}.",
         "It stays planned; the next run takes it up again.",
     )
-
-
-def publish(files: Sequence[DataFile], *, lake: Lake, state: State) -> None:
-    """Move committed files to where readers look; safe to repeat, by whoever comes next."""
-    if files:
-        state.ledger.mark_published(lake.publish(files))
-
-
-def tidy(*, lake: Lake, state: State) -> None:
-    """Complete what crashed runs left: publish what is committed, sweep what never will be."""
-    staged = lake.staged_attempts()
-    # The order matters. An attempt begun after the listing is not in it; one that commits after being found live is
-    # left alone; one that committed before is found unpublished, and moved before its folder is swept.
-    live = {f"{batch_id}-{attempt}" for batch_id, attempt in state.ledger.live_batches()}
-    publish(state.ledger.unpublished(), lake=lake, state=state)
-    lake.sweep(name for name in staged if name not in live)
 
 
 def _malformed(batch: Batch, files: Sequence[DecodedFile]) -> list[dict[str, Any]]:

@@ -120,6 +120,9 @@ _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
     ("list_budget_day", "LIST requests of an integration's syncs in a day, spread over it", 1, 10**9),
     ("backfill_files", "Log files that a backfill lists before it loads them", 1, 10**7),
     ("lease_seconds", "Seconds after which a dead run's work is taken over", 10, 86_400),
+    ("compact_after_days", "Days after which a day counts as finished, and is compacted", 0, 36_600),
+    ("compact_memory", "Bytes of memory that compacting may take before it goes to disk", 2**27, 2**40),
+    ("replaced_hours", "Hours that files stay which others took the place of, for readers under way", 0, 87_600),
     ("retain_days", "Days that events are kept; without it, for ever", 1, 36_600),
 )
 

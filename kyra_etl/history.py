@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from kyra_etl.batch import tidy
 from kyra_etl.cloudtrail import hours
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import UsageError
@@ -21,6 +20,7 @@ from kyra_etl.model import Found, Integration, LedgerEntry, Limits, RunReport, W
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
 from kyra_etl.run import Kit, Run, load_planned, recorded, report, run_detections
+from kyra_etl.settle import tidy
 from kyra_etl.state import State
 
 PAGE = 1_000

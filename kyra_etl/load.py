@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from kyra_etl.batch import tidy
 from kyra_etl.cloudtrail import keys
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import ObjectError, ObjectGone, UsageError
@@ -15,6 +14,7 @@ from kyra_etl.lake import Lake, layout
 from kyra_etl.model import Found, Limits, LogFile, RunReport
 from kyra_etl.ports import Clock, Progress, Silent
 from kyra_etl.run import Kit, Run, load_found, recorded, report, run_detections
+from kyra_etl.settle import tidy
 from kyra_etl.state import State
 
 LOCAL = "local"

@@ -390,3 +390,9 @@ class Limits:
     """Log files that a backfill lists before it loads them: what another run would find half done, if it died."""
     lease_seconds: int = 240
     retain_days: int | None = None
+    compact_after_days: int = 1
+    """Days after which a day counts as finished."""
+    compact_memory: int = 2**30
+    """Bytes that sorting may take before it goes to disk."""
+    replaced_hours: int = 24
+    """How long files stay that others took the place of."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kyra_etl.batch import tidy
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
 from kyra_etl.hints import Heard, take_notices
@@ -11,6 +10,7 @@ from kyra_etl.model import Integration, Limits, RunReport
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress, Silent, Spread
 from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, renewing, report, run_detections
+from kyra_etl.settle import tidy
 from kyra_etl.state import Lease, State
 
 

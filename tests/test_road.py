@@ -16,10 +16,10 @@ import pyarrow.dataset as ds
 import pytest
 
 from kyra_etl.aws.bucket import open_bucket
-from kyra_etl.batch import tidy
 from kyra_etl.errors import KyraError
 from kyra_etl.lake import Lake, S3Options, open_lake
 from kyra_etl.model import Integration, Limits, RunReport
+from kyra_etl.settle import tidy
 from kyra_etl.state import State
 from kyra_etl.sync import sync
 

@@ -116,7 +116,16 @@ class Lake:
             done.append(file.path)
         return done
 
-    def discard(self, batch_id: str, attempt: int) -> None:
+    def retire(self, files: Iterable[DataFile]) -> None:
+        """Move replaced files out of the way of readers' globs; safe to repeat."""
+        self.storage.put_aside([file.path for file in files], layout.REPLACED_DIR)
+
+    def remove_retired(self, paths: Iterable[str]) -> None:
+        """Remove replaced files for good, by the final path they had."""
+        for path in paths:
+            self.storage.remove(f"{layout.REPLACED_DIR}/{path}")
+
+    def discard(self, batch_id: str, attempt: int = 1) -> None:
         """Remove an attempt's staging folder: what it will never commit, or what publishing has emptied."""
         self.storage.remove_folder(layout.staging(batch_id, attempt))
 
@@ -127,6 +136,10 @@ class Lake:
     def staged_attempts(self) -> list[str]:
         """Names `<batch>-<attempt>` of the staging folders there are."""
         return [name for name in self.storage.folders(layout.STAGING_DIR) if name != layout.TABLES_STAGING]
+
+    def staging_of(self, swap_id: str) -> str:
+        """The name of a swap's staging folder, as `staged_attempts` gives it."""
+        return layout.staging(swap_id).removeprefix(f"{layout.STAGING_DIR}/")
 
     def sweep(self, attempts: Iterable[str]) -> None:
         """Remove staging folders, by the names `staged_attempts` gave."""

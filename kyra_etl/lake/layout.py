@@ -4,10 +4,11 @@
     activity/account=…/date=…/<batch>.parquet                         the daily roll-up of the same rows
     malformed/<batch>.parquet                                         records that are no events
     _staging/<batch>-<attempt>/<the same paths>                       written, not yet published
-    _replaced/…                                                       files a compaction made superfluous
+    _replaced/<the same paths>                                        files that others took the place of; see maintain
     _kyra.json                                                        which state owns the lake
 
-Names come from the batch alone, so doing a batch again writes the same names. All paths are relative to the lake, with
+Names come from the batch alone, so doing a batch again writes the same names; those of a swap (a compaction …) are its
+own, with a number. All paths are relative to the lake, with
 forward slashes. Readers' globs start at `events/`, so nothing staged is ever seen by them.
 """
 
@@ -38,11 +39,11 @@ def partitioned(kind_dir: str, account: str, day: date, name: str) -> str:
     return f"{kind_dir}/{partition(account, day)}/{name}.parquet"
 
 
-def staging(batch_id: str, attempt: int) -> str:
-    """The folder one attempt writes to."""
-    return f"{STAGING_DIR}/{batch_id}-{attempt}"
+def staging(id_: str, attempt: int = 1) -> str:
+    """The folder one attempt at a batch writes to, or a swap, which has but one."""
+    return f"{STAGING_DIR}/{id_}-{attempt}"
 
 
-def staged(path: str, batch_id: str, attempt: int) -> str:
+def staged(path: str, id_: str, attempt: int = 1) -> str:
     """Where a file of `path` is staged by one attempt."""
-    return f"{staging(batch_id, attempt)}/{path}"
+    return f"{staging(id_, attempt)}/{path}"

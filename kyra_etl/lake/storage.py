@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,9 @@ import pyarrow.parquet as pq
 from kyra_etl.errors import LakeError
 
 ZSTD_LEVEL = 3
+
+MOVES_AT_ONCE = 16
+"""Objects of S3 that are moved at the same time: each takes two or three requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +43,10 @@ class S3Options:
 
 
 class ParquetFile:
-    """A Parquet file being written; every `write` makes row groups of its own. `size` in bytes once it is whole."""
+    """A Parquet file being written; every `write` makes row groups of its own. `size` is in bytes so far."""
 
-    def __init__(self, writer: pq.ParquetWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: pq.ParquetWriter, stream: Any) -> None:
+        self._writer, self._stream = writer, stream
         self.rows = 0
         self.size = 0
 
@@ -50,6 +55,7 @@ class ParquetFile:
         with _telling("write to the lake"):
             self._writer.write_table(table)
         self.rows += table.num_rows
+        self.size = int(self._stream.tell())
 
 
 class Storage(ABC):
@@ -74,6 +80,10 @@ class Storage(ABC):
         """Put `source` at `target`, replacing it; done already (no source, but a target) is fine and returns False."""
 
     @abstractmethod
+    def put_aside(self, paths: Sequence[str], folder: str) -> None:
+        """Move files below `folder`, keeping their paths there; those that are gone are fine."""
+
+    @abstractmethod
     def exists(self, path: str) -> bool: ...
 
     @abstractmethod
@@ -83,6 +93,14 @@ class Storage(ABC):
     @abstractmethod
     def folders(self, path: str) -> list[str]:
         """Names of the folders right below `path`; none when it does not exist."""
+
+    @abstractmethod
+    def sizes(self, path: str) -> dict[str, int]:
+        """Every file below `path`, with its size in bytes; none when it does not exist."""
+
+    @abstractmethod
+    def scratch(self, path: str) -> str:
+        """A local folder for what does not fit into memory, for the one who writes to `path`; not made yet."""
 
     @abstractmethod
     def remove_folder(self, path: str) -> None:
@@ -117,7 +135,7 @@ class LocalStorage(Storage):
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as stream:
                 with pq.ParquetWriter(stream, schema, **options) as writer:
-                    file = ParquetFile(writer)
+                    file = ParquetFile(writer, stream)
                     yield file
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -136,6 +154,19 @@ class LocalStorage(Storage):
             _sync_folder(new.parent)
             return True
 
+    def put_aside(self, paths: Sequence[str], folder: str) -> None:
+        with _telling(f"move files to {self.root / folder}"):
+            targets = {path: self.root / folder / path for path in paths}
+            for parent in {target.parent for target in targets.values()}:
+                parent.mkdir(parents=True, exist_ok=True)
+            for path, target in targets.items():
+                with contextlib.suppress(FileNotFoundError):
+                    (self.root / path).replace(target)
+            # Once a folder, not once a file: there may be thousands. What was here must not be back after a power cut.
+            for parent in {place.parent for path, target in targets.items() for place in (self.root / path, target)}:
+                if parent.is_dir():
+                    _sync_folder(parent)
+
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
 
@@ -146,6 +177,14 @@ class LocalStorage(Storage):
     def folders(self, path: str) -> list[str]:
         folder = self.root / path
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+    def sizes(self, path: str) -> dict[str, int]:
+        with _telling(f"list {self.root / path}"):
+            files = (file for file in (self.root / path).rglob("*") if file.is_file())
+            return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
+
+    def scratch(self, path: str) -> str:
+        return str(self.root / path)  # where the result has to fit as well, and swept with what is staged there
 
     def remove_folder(self, path: str) -> None:
         shutil.rmtree(self.root / path, ignore_errors=True)
@@ -196,7 +235,7 @@ class S3Storage(Storage):
     def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
         with _telling(f"write {self.uri(path)}"), self._fs.open_output_stream(self._at(path)) as stream:
             with pq.ParquetWriter(stream, schema, **options) as writer:
-                file = ParquetFile(writer)
+                file = ParquetFile(writer, stream)
                 yield file
             # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept the file already.
             file.size = int(stream.tell())
@@ -214,6 +253,17 @@ class S3Storage(Storage):
                 self._fs.delete_file(self._at(source))
             return True
 
+    def put_aside(self, paths: Sequence[str], folder: str) -> None:
+        def aside(path: str) -> None:
+            try:
+                self.move(path, f"{folder}/{path}")
+            except LakeError:
+                if self.exists(path):
+                    raise
+
+        with ThreadPoolExecutor(MOVES_AT_ONCE) as pool:
+            list(pool.map(aside, paths))
+
     def exists(self, path: str) -> bool:
         with _telling(f"look at {self.uri(path)}"):
             return bool(self._fs.get_file_info(self._at(path)).type == pafs.FileType.File)
@@ -227,6 +277,15 @@ class S3Storage(Storage):
         with _telling(f"list {self.uri(path)}"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), allow_not_found=True))
             return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
+
+    def sizes(self, path: str) -> dict[str, int]:
+        with _telling(f"list {self.uri(path)}"):
+            entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), recursive=True, allow_not_found=True))
+            files = (entry for entry in entries if entry.type == pafs.FileType.File)
+            return {entry.path.removeprefix(f"{self.root}/"): int(entry.size) for entry in files}
+
+    def scratch(self, path: str) -> str:
+        return str(Path(tempfile.gettempdir()) / f"kyra-{path.replace('/', '-')}")
 
     def remove_folder(self, path: str) -> None:
         # Not file by file: that would leave the empty objects behind that stand for folders.

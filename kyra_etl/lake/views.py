@@ -49,15 +49,18 @@ def columns_of(schema: pa.Schema) -> dict[str, str]:
     return {field.name: _TYPES[field.type] for field in schema}
 
 
-def reading(schema: pa.Schema, uris: Sequence[str]) -> str:
-    """SQL that selects the rows of these data files; no files give no rows, older files NULL for newer columns."""
+def reading(schema: pa.Schema, uris: Sequence[str], more: str = "") -> str:
+    """SQL that selects the rows of these data files; no files give no rows, older files NULL for newer columns.
+
+    `more` are further arguments of read_parquet.
+    """
     none = _none(columns_of(schema))
     if not uris:
         return none
     files = ", ".join(map(literal, uris))
     return (
         f"{none} UNION ALL BY NAME SELECT * FROM read_parquet([{files}], "
-        f"hive_partitioning = true, hive_types = {HIVE_TYPES}, union_by_name = true)"
+        f"hive_partitioning = true, hive_types = {HIVE_TYPES}, union_by_name = true{more})"
     )
 
 

@@ -1,6 +1,6 @@
 """The state database: what was collected, who works on it, what was found. Every SQL-database call is in here.
 
-`State.open` is the door; its parts are integrations, runs, ledger, leases, queue and alerts.
+`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts and swaps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kyra_etl.state.owners import Owners
 from kyra_etl.state.queue import Queue, QueueEntry
 from kyra_etl.state.runs import Runs
 from kyra_etl.state.schema import migrate
+from kyra_etl.state.swaps import Swaps
 
 __all__ = ["LOCAL", "Lease", "Observed", "QueueEntry", "Recorded", "State"]
 
@@ -39,6 +40,7 @@ class State:
         self.owners = Owners(database)
         self.queue = Queue(database)
         self.alerts = Alerts(database)
+        self.swaps = Swaps(database)
 
     @classmethod
     def open(cls, url: str) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import date, datetime
 from typing import Any
 
@@ -26,7 +27,7 @@ class Commits:
     def versions(self, partitions: Iterable[tuple[str, date]]) -> dict[tuple[str, date], int]:
         """How often each (account, date) was committed to; 0 for never."""
         with self._database.read() as connection:
-            return _versions(connection, partitions)
+            return partition_versions(connection, partitions)
 
     def commit(self, commit: Commit, now: datetime) -> None:
         """Makes the commit true, wholly or not at all.
@@ -44,37 +45,17 @@ class Commits:
                     f"Attempt {batch.attempt} of batch {batch.batch_id} no longer owns it.",
                     "Nothing was written; whoever took it over completes it.",
                 )
-            self._advance(connection, commit.versions)
+            advance(self._database, connection, commit.versions)
             _settle(connection, commit, sizes, now)
             give_back(connection, batch.batch_id, now)
             if commit.data_files:
-                rows = [_data_row(file, batch.batch_id) for file in commit.data_files]
+                rows = [data_row(file, batch_id=batch.batch_id) for file in commit.data_files]
                 connection.execute(insert(_data_files), rows)
             if commit.detections:
                 queued = [
                     {"batch_id": batch.batch_id, "detection": one, "queued_at": now} for one in set(commit.detections)
                 ]
                 connection.execute(insert(tables.detection_queue), queued)
-
-    def _advance(self, connection: Connection, read: Mapping[tuple[str, date], int]) -> None:
-        now_at = _versions(connection, read)
-        moved = sorted(partition for partition, version in read.items() if now_at[partition] != version)
-        if moved:
-            account, day = moved[0]
-            more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
-            raise VersionMismatch(
-                f"Another commit changed the partition {account}/{day}{more} meanwhile.",
-                "Nothing was written; deduplicate again and commit again.",
-            )
-        if read:
-            rows = [
-                {"account": account, "date": day, "version": version + 1} for (account, day), version in read.items()
-            ]
-            moving = self._database.insert(_partitions)
-            moving = moving.on_conflict_do_update(
-                index_elements=[_partitions.c.account, _partitions.c.date], set_={"version": moving.excluded.version}
-            )
-            connection.execute(moving, rows)
 
     def data_files(
         self,
@@ -96,24 +77,78 @@ class Commits:
             if values is not None:
                 queries = [q.where(column.in_(some)) for q in queries for some in chunks(sorted(set(values)))]
         with self._database.read() as connection:
-            files = [_data_file(row) for one in queries for row in connection.execute(one).mappings()]
+            files = [data_file(row) for one in queries for row in connection.execute(one).mappings()]
         return sorted(files, key=lambda file: file.path)
+
+    def files_of_batch(self, batch_id: str) -> tuple[list[DataFile], int]:
+        """The live files that hold a batch's events, by path, and how many events the batch committed.
+
+        After a compaction these are files that hold events of other batches too.
+        """
+        c = _data_files.c
+        own = select(_data_files).where(c.batch_id == batch_id, c.kind == "events")
+        with self._database.read() as connection:
+            rows = connection.execute(own).mappings().all()
+            files = [data_file(row) for row in rows if row["live"]]
+            moved = sorted({(row["account"], row["date"]) for row in rows if not row["live"]})
+            for some in chunks(moved, 250):
+                merged = select(_data_files).where(c.live, c.kind == "events", c.swap_id.is_not(None))
+                merged = merged.where(tuple_(c.account, c.date).in_(some))
+                files += [data_file(row) for row in connection.execute(merged).mappings()]
+        return sorted(files, key=lambda file: file.path), sum(row["rows"] for row in rows)
 
     def unpublished(self) -> list[DataFile]:
         """The live files that still wait in staging for their rename, by path."""
-        query = select(_data_files).where(_data_files.c.live, ~_data_files.c.published)
+        return self.unsettled()[1]
+
+    def unsettled(self) -> tuple[list[DataFile], list[DataFile]]:
+        """Of one moment: replaced files that are still among the others, and live ones not published, by path.
+
+        Whoever moves them moves the replaced ones first: a glob may lack events, never see them twice.
+        """
+        c = _data_files.c
         with self._database.read() as connection:
-            files = [_data_file(row) for row in connection.execute(query).mappings()]
-        return sorted(files, key=lambda file: file.path)
+            replaced, waiting = (
+                [data_file(row) for row in connection.execute(select(_data_files).where(*which)).mappings()]
+                for which in ((~c.live, c.published), (c.live, ~c.published))
+            )
+        return sorted(replaced, key=lambda file: file.path), sorted(waiting, key=lambda file: file.path)
 
     def mark_published(self, paths: Sequence[str]) -> None:
         """Notes that these files are at their final path; saying so twice is harmless."""
+        self._mark(paths, published=True)
+
+    def mark_retired(self, paths: Sequence[str]) -> None:
+        """Notes that these replaced files are no longer among the others."""
+        self._mark(paths, published=False)
+
+    def _mark(self, paths: Sequence[str], **values: bool) -> None:
         with self._database.write() as connection:
             for some in chunks(paths):
-                connection.execute(update(_data_files).where(_data_files.c.path.in_(some)).values(published=True))
+                connection.execute(update(_data_files).where(_data_files.c.path.in_(some)).values(**values))
 
 
-def _versions(connection: Connection, partitions: Iterable[tuple[str, date]]) -> dict[tuple[str, date], int]:
+def advance(database: Database, connection: Connection, read: Mapping[tuple[str, date], int]) -> None:
+    """Moves partitions on by one version each, from those that were read. Raises VersionMismatch."""
+    now_at = partition_versions(connection, read)
+    moved = sorted(partition for partition, version in read.items() if now_at[partition] != version)
+    if moved:
+        account, day = moved[0]
+        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+        raise VersionMismatch(
+            f"Another commit changed the partition {account}/{day}{more} meanwhile.",
+            "Nothing was written; deduplicate again and commit again.",
+        )
+    if read:
+        rows = [{"account": account, "date": day, "version": version + 1} for (account, day), version in read.items()]
+        moving = database.insert(_partitions)
+        moving = moving.on_conflict_do_update(
+            index_elements=[_partitions.c.account, _partitions.c.date], set_={"version": moving.excluded.version}
+        )
+        connection.execute(moving, rows)
+
+
+def partition_versions(connection: Connection, partitions: Iterable[tuple[str, date]]) -> dict[tuple[str, date], int]:
     versions = dict.fromkeys(partitions, 0)
     c = _partitions.c
     for some in chunks(sorted(versions), 250):
@@ -188,10 +223,11 @@ def _quarantined(outcome: FileOutcome, attempts: int, now: datetime) -> dict[str
     }
 
 
-def _data_row(file: DataFile, batch_id: str) -> dict[str, Any]:
-    names = [column.name for column in _data_files.c if column.name not in ("batch_id", "live")]
-    return {name: getattr(file, name) for name in names} | {"batch_id": batch_id, "live": True}
+def data_row(file: DataFile, **origin: str) -> dict[str, Any]:
+    """A live data file as a row; `origin` is the batch_id or swap_id it comes from."""
+    return {field.name: getattr(file, field.name) for field in fields(DataFile)} | {"live": True} | origin
 
 
-def _data_file(row: RowMapping) -> DataFile:
-    return DataFile(**{name: value for name, value in row.items() if name not in ("batch_id", "live")})
+def data_file(row: RowMapping) -> DataFile:
+    """A row of `data_files` as its value."""
+    return DataFile(**{field.name: row[field.name] for field in fields(DataFile)})

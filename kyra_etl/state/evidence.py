@@ -11,8 +11,8 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select
 from kyra_etl.errors import StateError
 from kyra_etl.model import SEVERITIES, Finding
 from kyra_etl.state import tables
+from kyra_etl.state.columns import clean
 from kyra_etl.state.database import Database, chunks
-from kyra_etl.state.tables import clean
 
 _findings, _events = tables.findings, tables.alert_events
 _COLUMNS = (

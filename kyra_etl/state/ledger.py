@@ -20,6 +20,7 @@ from kyra_etl.model import LedgerEntry, LogFile
 from kyra_etl.state import tables
 from kyra_etl.state.batches import Batches, is_backfilling
 from kyra_etl.state.checkpoints import Checkpoints
+from kyra_etl.state.columns import Time, clean
 from kyra_etl.state.commits import Commits
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.entries import How, entries_query, entry, in_order, link
@@ -80,7 +81,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
         Unknown ones become pending, those found gone earlier become pending again, and all that are not loaded
         are linked to the run. Any number of runs may observe the same files at once.
         """
-        wanted = {(tables.clean(file.key), tables.clean(file.etag)): file for file in files}
+        wanted = {(clean(file.key), clean(file.etag)): file for file in files}
         with self._database.read() as connection:
             known = _look_up(connection, run_id, integration, bucket, wanted)
         loaded = sum(1 for k in known.values() if k.state == "loaded" and not k.linked)
@@ -118,7 +119,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
 
     def loaded(self, integration: str, bucket: str, files: Sequence[LogFile]) -> set[tuple[str, str]]:
         """(key, etag) of those of a page of log files that are loaded."""
-        wanted = {(tables.clean(file.key), tables.clean(file.etag)): file for file in files}
+        wanted = {(clean(file.key), tables.clean(file.etag)): file for file in files}
         with self._database.read() as connection:
             known = _look_up(connection, "", integration, bucket, wanted)
         return {(wanted[name].key, wanted[name].etag) for name, one in known.items() if one.state == "loaded"}
@@ -158,7 +159,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
 
         Due by `now`, else by the time the run began, so that a run never retries what it quarantined itself.
         """
-        due = literal(now, tables.Time) if now else _runs.c.started_at
+        due = literal(now, Time) if now else _runs.c.started_at
         query = (
             entries_query()
             .join(_links, _links.c.log_file_id == _files.c.id)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from kyra_etl.state import tables
+from kyra_etl.state.columns import clean
 from kyra_etl.state.database import Database
 
 _files, _batches, _runs = tables.log_files, tables.batches, tables.runs
@@ -44,7 +45,7 @@ class Lineage:
     def loaded_in(self, batch_id: str, integration: str, key: str) -> list[dict[str, Any]]:
         """Log files of this key that the batch loaded, one for each etag (see `_LOG_FILE`), as first seen."""
         return self._log_files(
-            _files.c.batch_id == batch_id, _files.c.integration == integration, _files.c.key == tables.clean(key)
+            _files.c.batch_id == batch_id, _files.c.integration == integration, _files.c.key == clean(key)
         )
 
     def may_hold(self, account: str, at: datetime, sha256: str | None, *, limit: int) -> list[dict[str, Any]]:

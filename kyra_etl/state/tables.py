@@ -6,9 +6,6 @@ what is in the lake, and local loads have none.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,74 +13,15 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
-    DateTime,
     Float,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
-    false,
-)
-from sqlalchemy.engine import Dialect
-
-
-def clean(text: str) -> str:
-    """`text` as every database can store it: no NUL (PostgreSQL has none), no lone surrogates (UTF-8 has none)."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode(errors="backslashreplace").decode()
-    return text
-
-
-class Str(TypeDecorator[str]):
-    """Text from anywhere, an attacker's user agent included: stored cleaned, so that it never stops a commit."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else clean(value)
-
-
-class Time(TypeDecorator[datetime]):
-    """A naive UTC time. A time with a zone is a mistake that drivers would hide, each in its own way."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is not None and value.tzinfo is not None:
-            raise ValueError("times are naive UTC here, this one has a zone")
-        return value
-
-
-_Id = BigInteger().with_variant(Integer(), "sqlite")
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
 )
 
-
-def _count(name: str) -> Column[Any]:
-    return Column(name, BigInteger, nullable=False, server_default="0")
-
-
-def _flag(name: str) -> Column[Any]:
-    return Column(name, Boolean, nullable=False, server_default=false())
-
+from kyra_etl.state.columns import Id, Str, Time, count, flag, metadata
 
 meta = Table(
     "meta",
@@ -104,7 +42,7 @@ integrations = Table(
     Column("prefix", Str, nullable=False),
     Column("sns_topic_arn", Str),
     Column("queue_url", Str),
-    _flag("paused"),
+    flag("paused"),
     Column("created_at", Time, nullable=False),
     Column("checked_at", Time),
 )
@@ -200,19 +138,19 @@ batches = Table(
     Column("attempt", Integer, nullable=False),
     Column("owner", Str, nullable=False),
     Column("lease_expires_at", Time, nullable=False),
-    _flag("historical"),
+    flag("historical"),
     Column("planned_at", Time, nullable=False),
     Column("settled_at", Time),
     Column("reason", Str),
     # what its loaded files add up to, so that an integration's totals need not read every file it ever had
-    _count("files"),
-    _count("bytes"),
-    _count("records"),
-    _count("events"),
-    _count("duplicates"),
-    _count("conflicts"),
-    _count("malformed"),
-    _count("expired"),
+    count("files"),
+    count("bytes"),
+    count("records"),
+    count("events"),
+    count("duplicates"),
+    count("conflicts"),
+    count("malformed"),
+    count("expired"),
     Column("first_event_at", Time),
     Column("last_event_at", Time),
     CheckConstraint("state IN ('planned', 'committed', 'abandoned')", name="state"),
@@ -223,7 +161,7 @@ batches = Table(
 log_files = Table(
     "log_files",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("id", Id, primary_key=True, autoincrement=True),
     Column("integration", Str, nullable=False),
     Column("bucket", Str, nullable=False),
     Column("key", Str, nullable=False),
@@ -244,13 +182,13 @@ log_files = Table(
     Column("batch_id", Str),
     Column("run_id", Str),
     Column("loaded_at", Time),
-    _count("records"),
-    _count("events"),
-    _count("duplicates"),
-    _count("conflicts"),
-    _count("malformed"),
-    _count("expired"),
-    _count("uncompressed"),
+    count("records"),
+    count("events"),
+    count("duplicates"),
+    count("conflicts"),
+    count("malformed"),
+    count("expired"),
+    count("uncompressed"),
     Column("sha256", Str),
     Column("first_event_at", Time),
     Column("last_event_at", Time),
@@ -266,7 +204,7 @@ run_files = Table(
     "run_files",
     metadata,
     Column("run_id", Str, ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
-    Column("log_file_id", _Id, ForeignKey("log_files.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("log_file_id", Id, ForeignKey("log_files.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("how", Str, nullable=False),
     CheckConstraint("how IN ('listed', 'hinted', 'carried')", name="how"),
     Index(None, "log_file_id"),
@@ -280,24 +218,54 @@ partitions = Table(
     Column("version", BigInteger, nullable=False),
 )
 
+swaps = Table(
+    "swaps",
+    metadata,
+    Column("swap_id", Str, primary_key=True),
+    Column("kind", Str, nullable=False),
+    Column("account", Str, nullable=False),
+    Column("date", Date, nullable=False),
+    Column("state", Str, nullable=False),
+    Column("planned_at", Time, nullable=False),
+    Column("settled_at", Time),
+    CheckConstraint("kind IN ('compact', 'retain', 'rebuild')", name="kind"),
+    CheckConstraint("state IN ('planned', 'committed', 'abandoned')", name="state"),
+    Index(None, "state"),
+)
+
 data_files = Table(
     "data_files",
     metadata,
     Column("path", Str, primary_key=True),
     Column("staged_path", Str, nullable=False),
     Column("kind", Str, nullable=False),
-    Column("batch_id", Str, ForeignKey("batches.batch_id"), nullable=False),
+    # a file comes from a batch, or from a swap that put it in the place of others
+    Column("batch_id", Str, ForeignKey("batches.batch_id")),
     Column("account", Str),
     Column("date", Date),
     Column("rows", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("min_time", Time),
     Column("max_time", Time),
-    _flag("published"),
-    _flag("live"),
+    flag("published"),
+    flag("live"),
+    Column("swap_id", Str, ForeignKey("swaps.swap_id")),
+    Column("replaced_by", Str, ForeignKey("swaps.swap_id")),
+    Column("replaced_at", Time),
+    CheckConstraint("(batch_id IS NULL) != (swap_id IS NULL)", name="origin"),
     Index(None, "kind", "account", "date"),
     Index(None, "batch_id"),
     Index(None, "published"),
+    Index(None, "live"),
+    Index(None, "replaced_by"),
+)
+
+horizons = Table(
+    "horizons",
+    metadata,
+    Column("account", Str, primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("set_at", Time, nullable=False),
 )
 
 detection_queue = Table(
@@ -347,7 +315,7 @@ alerts = Table(
     Column("first_seen", Time, nullable=False),
     Column("last_seen", Time, nullable=False),
     Column("event_count", Integer, nullable=False),
-    _flag("historical"),
+    flag("historical"),
     Column("status", Str, nullable=False),
     Column("closed_reason", Str),
     Column("closed_severity", Str),
@@ -364,13 +332,13 @@ alert_events = Table(
     Column("alert_id", Str, primary_key=True),
     Column("event_id", Str, primary_key=True),
     Column("event_time", Time),
-    _flag("historical"),
+    flag("historical"),
 )
 
 alert_moves = Table(
     "alert_moves",
     metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("id", Id, primary_key=True, autoincrement=True),
     Column("alert_id", Str, nullable=False),
     Column("at", Time, nullable=False),
     Column("what", Str, nullable=False),

@@ -1,0 +1,241 @@
+"""Many small data files of a partition → few large ones, sorted for questions about rare events.
+
+DuckDB sorts, on disk where memory does not suffice; the rows pass through in slices, so that no partition is too large.
+The layout is argued in docs/decisions/0009-layout-of-compacted-files.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS, PARTITION, RECORD_COLUMNS
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import layout
+from kyra_etl.lake.dedup import distinct
+from kyra_etl.lake.storage import Storage
+from kyra_etl.lake.views import first_line, literal, reading
+from kyra_etl.lake.writer import parquet_options
+from kyra_etl.model import DataFile
+
+FULL = 128 * 2**20
+"""A file this large is closed, and left alone by later compactions."""
+
+GROUP_ROWS = 65_536
+GROUP_BYTES = 192 * 2**20
+"""Bounds of a row group, the second in memory: what is skipped, or read, as a whole."""
+
+LEVEL = 9
+"""Of zstd: a compacted file is written once and read for years."""
+
+ORDER = ("event_source", "event_name", "principal", "event_time", "event_id")
+"""Rare calls stand together, and what one principal did again and again compresses best side by side."""
+
+BLOOMS = ("event_id", "user_access_key_id")
+"""Columns that people look for one value in, and that the order leaves scattered."""
+
+ROLL_UP = """
+SELECT principal, actor_kind, CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key, source_net,
+  aws_region AS region, event_source, event_name, is_write, success,
+  min(event_time) AS first_seen, max(event_time) AS last_seen, count(*) AS count
+FROM ({events}) GROUP BY ALL ORDER BY ALL"""
+"""`activity.roll_up` in SQL, for events that need not fit into memory."""
+
+MERGE = """
+SELECT * EXCLUDE (account, date, first_seen, last_seen, count),
+  min(first_seen) AS first_seen, max(last_seen) AS last_seen, sum(count)::BIGINT AS count
+FROM ({activity}) GROUP BY ALL ORDER BY ALL"""
+
+_WHERE_FROM = ", filename = true, file_row_number = true"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What to write for, and how: `alive` is called now and then while it takes its time."""
+
+    account: str
+    day: date
+    swap_id: str
+    memory: int
+    alive: Callable[[], object] = lambda: None
+
+
+def compact(
+    storage: Storage,
+    partition: Partition,
+    events: Sequence[DataFile],
+    full: Sequence[DataFile],
+    activity: Sequence[DataFile],
+) -> tuple[list[DataFile], int]:
+    """Stage what takes the place of `events` and `activity`; the files, and how many events were there twice.
+
+    `full` are the other files of the partition: what they hold is not written again. Raises LakeError.
+    """
+    with _working(storage, partition) as work:
+        made, doubled = work.sort(events, full) if events else ([], 0)
+        if doubled:
+            work.write("activity", ROLL_UP.format(events=work.reading(EVENTS, [*full, *made])))
+        elif activity:
+            work.write("activity", MERGE.format(activity=work.reading(ACTIVITY, activity)))
+        return work.made, doubled
+
+
+def rebuild(storage: Storage, partition: Partition, events: Sequence[DataFile]) -> list[DataFile]:
+    """Stage the roll-up of these events anew. Raises LakeError."""
+    with _working(storage, partition) as work:
+        work.write("activity", ROLL_UP.format(events=work.reading(EVENTS, events)))
+        return work.made
+
+
+class _Work:
+    """One partition's files being made on one connection."""
+
+    def __init__(self, storage: Storage, partition: Partition, connection: duckdb.DuckDBPyConnection) -> None:
+        self._storage, self._partition, self._connection = storage, partition, connection
+        self.made: list[DataFile] = []
+
+    def reading(self, schema: pa.Schema, files: Sequence[DataFile], more: str = "") -> str:
+        uris = [self._storage.uri(file.path if file.published else file.staged_path) for file in files]
+        return reading(schema, uris, more)
+
+    def sort(self, events: Sequence[DataFile], full: Sequence[DataFile]) -> tuple[list[DataFile], int]:
+        names = ", ".join(_columns(EVENTS).names)
+        doubled = self._doubled(events, full)
+        rows = self.reading(EVENTS, events, _WHERE_FROM if doubled else "")
+        apart = "ANTI JOIN _doubled USING (filename, file_row_number)" if doubled else ""
+        made = self.write("events", f"SELECT {names} FROM ({rows}) {apart} ORDER BY {', '.join(ORDER)}")
+        held, found = sum(file.rows for file in events), sum(file.rows for file in made) + doubled
+        if held != found:
+            raise LakeError(
+                f"The files of {layout.partition(self._partition.account, self._partition.day)} hold {found} events, "
+                f"and {held} were committed.",
+                "`kyra maintain check` names the file. Nothing was changed.",
+            )
+        return made, doubled
+
+    def _doubled(self, events: Sequence[DataFile], full: Sequence[DataFile]) -> int:
+        """Find the events that are there once more, by the rule of `dedup`; the table `_doubled` says where."""
+        ids = self.reading(EVENTS, [*events, *full])
+        self._connection.execute(
+            f"CREATE TEMP TABLE _twice AS SELECT event_id FROM ({ids}) GROUP BY 1 HAVING count(*) > 1"
+        )
+        columns = ", ".join(dict.fromkeys(["account", *RECORD_COLUMNS, "filename", "file_row_number"]))
+        suspects = f"SELECT {columns} FROM ({{}}) SEMI JOIN _twice USING (event_id) ORDER BY filename, file_row_number"
+        ours, theirs = (
+            self._connection.sql(suspects.format(self.reading(EVENTS, files, _WHERE_FROM))).to_arrow_table()
+            for files in (events, full)
+        )
+        if not ours.num_rows:
+            return 0
+        place = ["filename", "file_row_number"]
+        kept = pl.DataFrame(pl.from_arrow(distinct(ours, theirs.drop_columns(place)).rows.select(place)))
+        doubled = pl.DataFrame(pl.from_arrow(ours.select(place))).join(kept, on=place, how="anti")
+        self._connection.register("_doubled", doubled.to_arrow())
+        return doubled.height
+
+    def write(self, kind: Literal["events", "activity"], query: str) -> list[DataFile]:
+        """Stage the rows of a query, a file for every FULL bytes."""
+        columns = _columns(EVENTS if kind == "events" else ACTIVITY)
+        slices = _slices(self._connection.execute(query).to_arrow_reader(8_192), columns)
+        first, made = next(slices, None), []
+        while first is not None:
+            file, first = self._write_file(kind, columns, first, slices)
+            made.append(file)
+        self.made += made
+        return made
+
+    def _write_file(
+        self, kind: Literal["events", "activity"], columns: pa.Schema, rows: pa.Table | None, more: Iterator[pa.Table]
+    ) -> tuple[DataFile, pa.Table | None]:
+        """One file, and the rows that did not go into it."""
+        account, day, swap_id = self._partition.account, self._partition.day, self._partition.swap_id
+        directory = layout.EVENTS_DIR if kind == "events" else layout.ACTIVITY_DIR
+        path = layout.partitioned(directory, account, day, f"{swap_id}-{len(self.made)}")
+        staged_path = layout.staged(path, swap_id)
+        times = _Times()
+        assert rows is not None
+        options = parquet_options(rows) | {"compression_level": LEVEL}
+        if kind == "events":
+            # As many as the rows of a group, for those of a small file must not cost more than they hold.
+            bits = {"ndv": max(min(rows.num_rows, GROUP_ROWS), 1), "fpp": 0.05}
+            options["bloom_filter_options"] = dict.fromkeys(BLOOMS, bits)
+        with self._storage.parquet(staged_path, columns, **options) as file:
+            while rows is not None and file.size < FULL:
+                file.write(rows)
+                if kind == "events":
+                    times.add(rows["event_time"])
+                self._partition.alive()
+                rows = next(more, None)
+        described = DataFile(
+            kind, path, staged_path, file.rows, file.size, account, day, min_time=times.first, max_time=times.last
+        )
+        return described, rows
+
+
+class _Times:
+    """The earliest and latest of the times seen."""
+
+    def __init__(self) -> None:
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+
+    def add(self, times: pa.ChunkedArray) -> None:
+        found = pc.min_max(times).as_py()
+        self.first = min(filter(None, (self.first, found["min"])), default=None)
+        self.last = max(filter(None, (self.last, found["max"])), default=None)
+
+
+@contextmanager
+def _working(storage: Storage, partition: Partition) -> Iterator[_Work]:
+    try:
+        connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+        try:
+            for setting in (
+                "autoinstall_known_extensions = false",
+                "autoload_known_extensions = false",
+                "TimeZone = 'UTC'",
+                f"memory_limit = '{partition.memory // 2**20}MiB'",
+                f"temp_directory = {literal(storage.scratch(layout.staged('sort', partition.swap_id)))}",
+            ):
+                connection.execute(f"SET {setting}")
+            storage.register(connection)
+            yield _Work(storage, partition, connection)
+        finally:
+            connection.close()
+    except duckdb.Error as error:
+        place = layout.partition(partition.account, partition.day)
+        raise LakeError(f"{place} cannot be rewritten: {first_line(error)}.", _remedy(error)) from error
+
+
+def _remedy(error: duckdb.Error) -> str:
+    if "No space left" in str(error) or "max_temp_directory_size" in str(error):
+        return "Free some space; nothing was changed, and the next run does it again."
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "Raise compact_memory; nothing was changed."
+    return "`kyra maintain check` names the file if one is broken. Nothing was changed."
+
+
+def _columns(schema: pa.Schema) -> pa.Schema:
+    """What stands in a file: the partition's columns are in its path."""
+    return pa.schema([field for field in schema if field.name not in PARTITION])
+
+
+def _slices(batches: Any, columns: pa.Schema) -> Iterator[pa.Table]:
+    """Rows in tables of about a row group each."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows:
+            held.append(batch)
+        if sum(one.num_rows for one in held) >= GROUP_ROWS or sum(one.nbytes for one in held) >= GROUP_BYTES:
+            yield pa.Table.from_batches(held).select(columns.names).cast(columns)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held).select(columns.names).cast(columns)

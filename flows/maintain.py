@@ -11,16 +11,32 @@ from prefect.states import Completed, Failed
 
 from flows import verbs
 from flows.outcome import error_of, told
+from kyra_etl.maintain.compact import CompactReport
 
 
-@task(name="tidy lake", cache_policy=NO_CACHE)
-def tidy_lake() -> None:
-    """Publish what is committed and sweep what never will be."""
-    verbs.maintain()
+@task(name="compact lake", cache_policy=NO_CACHE)
+def compact_lake() -> CompactReport:
+    """What `kyra maintain compact` does."""
+    return verbs.compact()
 
 
 @flow(name="maintain", flow_run_name=lambda: f"maintain {runtime.flow_run.scheduled_start_time:%Y-%m-%d}")
 def maintain() -> State[Any]:
-    """Complete in the lake what crashed runs left half done."""
-    error = error_of(tidy_lake(return_state=True))
-    return Failed(message=told(error, "maintain")) if error else Completed(message="The lake is tidy.")
+    """Complete what crashed runs left half done, and compact the days that are over."""
+    compacted = compact_lake(return_state=True)
+    error = error_of(compacted)
+    if error:
+        return Failed(message=told(error, "maintain"))
+    report: CompactReport = compacted.result()
+    failed = [f"{each['account']} {each['date']}: {each['error']}" for each in report.failed]
+    return Failed(message="\n".join(failed)) if failed else Completed(message=_summary(report))
+
+
+def _summary(report: CompactReport) -> str:
+    if report.skipped:
+        return f"Skipped: {report.skipped}."
+    before, after = (f"{each['bytes_per_event']:.0f}" for each in (report.before, report.after))
+    return (
+        f"{report.partitions} partitions compacted, {report.files_read} files became {report.files_written}; "
+        f"{before} → {after} bytes an event."
+    )

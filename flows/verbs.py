@@ -10,9 +10,10 @@ from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
 from kyra_etl.backfill import plan as _plan
 from kyra_etl.check import check as _check
+from kyra_etl.maintain.compact import CompactReport
+from kyra_etl.maintain.compact import compact as _compact
 from kyra_etl.model import Alert, Probe, RunReport, Window
-from kyra_etl.ports import Progress
-from kyra_etl.settle import tidy
+from kyra_etl.ports import Progress, Silent
 from kyra_etl.sync import sync as _sync
 
 log = logging.getLogger("kyra_etl.flows")
@@ -93,10 +94,10 @@ def check(name: str) -> list[Probe]:
         return probes
 
 
-def maintain() -> None:
-    """Complete what crashed runs left half done: publish what is committed, sweep what never will be."""
+def compact() -> CompactReport:
+    """What `kyra maintain compact` does."""
     with wiring.open(config.load()) as parts:
-        tidy(lake=parts.lake, state=parts.state)
+        return _compact(parts.for_maintenance(Silent()))
 
 
 def _tell_problems(parts: wiring.Parts) -> None:

@@ -130,7 +130,8 @@ class Bench:
         self._committed.begin(case)
         found: dict[tuple[str, str, str], Finding] = {}
         for batch in batches:
-            self._engine.take(self._committed.add(batch, case))
+            new = self._committed.add(batch, case)
+            self._engine.take(lambda new=new: new)  # type: ignore[misc]
             found |= by_anchor(self._engine.evaluate(ready))
         return tuple(alerts_of(detection, found.values()))
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -69,10 +70,10 @@ def detect_queued(
     progress.stage("Detecting", len(waiting))
     by_id = {detection.id: detection for detection in corpus.detections}
     with _engine(lake, state) as engine:
-        for batches, files in _chunks(state, waiting):
-            engine.take(files)
+        for batches, rows in _chunks(state, waiting):
+            engine.take(partial(_files_of, state, batches), batches=batches, rows=rows)
             tally.batches += len(batches)
-            tally.events += sum(file.rows for file in files)
+            tally.events += rows
             for id_, chosen in _by_detection(waiting, batches).items():
                 _run_queued(engine, state, by_id[id_], chosen, chosen == batches, now, tally)
                 progress.advance(len(chosen))
@@ -119,7 +120,7 @@ def detect_window(
             start = datetime.combine(day, datetime.min.time())
             part = Window(max(window.start, start), min(window.end, start + timedelta(days=1)))
             files = state.ledger.data_files("events", first=day, last=day)
-            engine.take(files, part)
+            engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part)
             tally.events += sum(file.rows for file in files)
             for detection in chosen if files else ():
                 try:
@@ -208,18 +209,23 @@ def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_
     return wanted
 
 
-def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[tuple[set[str], list[DataFile]]]:
-    """Queued batches with their data files, as many together as stay in memory."""
+def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[tuple[set[str], int]]:
+    """Queued batches with how many events they have, as many together as stay in memory."""
     batches: set[str] = set()
-    files: list[DataFile] = []
+    rows = 0
     for batch_id in dict.fromkeys(entry.batch_id for entry in entries):
-        own = state.ledger.data_files("events", batch_ids=[batch_id])
-        if batches and sum(file.rows for file in (*files, *own)) > IN_MEMORY:
-            yield batches, files
-            batches, files = set(), []
+        _, own = state.ledger.files_of_batch(batch_id)
+        if batches and rows + own > IN_MEMORY:
+            yield batches, rows
+            batches, rows = set(), 0
         batches = batches | {batch_id}
-        files = [*files, *own]
-    yield batches, files
+        rows += own
+    yield batches, rows
+
+
+def _files_of(state: State, batches: Iterable[str]) -> list[DataFile]:
+    """The live files that hold the batches' events, and, once compacted, those of others."""
+    return list({file.path: file for batch_id in batches for file in state.ledger.files_of_batch(batch_id)[0]}.values())
 
 
 def _by_detection(entries: Sequence[QueueEntry], batches: set[str]) -> dict[str, set[str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kyra_etl.config import Config
 from kyra_etl.errors import ConfigError, UsageError
 from kyra_etl.model import Integration
-from kyra_etl.ports import Clock, LogBucket, NoticeQueue
+from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kyra_etl.detection.rule import Corpus
     from kyra_etl.lake import Lake
     from kyra_etl.lake.query import Analyst
+    from kyra_etl.run import Kit
     from kyra_etl.state import State
 
 
@@ -78,6 +79,13 @@ class Parts:
             "limits": self.config.limits,
             "clock": self.clock,
         }
+
+    def for_maintenance(self, progress: Progress) -> Kit:
+        """The parts that housekeeping takes. Raises LakeError when the lake is another state's."""
+        from kyra_etl.run import Kit
+
+        self.lake.claim(self.state.id)
+        return Kit(self.lake, self.state, None, self.config.limits, self.clock, progress)
 
     def close(self) -> None:
         """Let go of the state database, if it was opened."""

@@ -8,12 +8,24 @@ import typer
 import typer.core
 
 from kyra_etl import __version__
-from kyra_etl.cli import alerts, ask, demo, detections, explain, integrations, journeys, quarantine, serve, status
+from kyra_etl.cli import (
+    alerts,
+    ask,
+    demo,
+    detections,
+    explain,
+    integrations,
+    journeys,
+    maintain,
+    quarantine,
+    serve,
+    status,
+)
 from kyra_etl.cli.output import show
 
 _ORDER = (
     *("demo", "integration", "check", "load", "sync", "backfill", "detect", "alerts", "detections"),
-    *("status", "search", "sql", "shell", "explain", "quarantine", "serve"),
+    *("status", "search", "sql", "shell", "explain", "quarantine", "maintain", "serve"),
 )
 
 
@@ -66,4 +78,5 @@ app.command()(ask.sql)
 app.command()(ask.shell)
 app.command()(explain.explain)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(maintain.app, name="maintain")
 app.command()(serve.serve)

@@ -33,6 +33,9 @@ GROUP_ROWS = 65_536
 GROUP_BYTES = 192 * 2**20
 """Bounds of a row group, the second in memory: what is skipped, or read, as a whole."""
 
+SLICE = 8_192
+"""Rows that DuckDB hands over at a time."""
+
 LEVEL = 9
 """Of zstd: a compacted file is written once and read for years."""
 
@@ -127,16 +130,15 @@ class _Work:
         self._connection.execute(
             f"CREATE TEMP TABLE _twice AS SELECT event_id FROM ({ids}) GROUP BY 1 HAVING count(*) > 1"
         )
-        columns = ", ".join(dict.fromkeys(["account", *RECORD_COLUMNS, "filename", "file_row_number"]))
-        suspects = f"SELECT {columns} FROM ({{}}) SEMI JOIN _twice USING (event_id) ORDER BY filename, file_row_number"
-        ours, theirs = (
-            self._connection.sql(suspects.format(self.reading(EVENTS, files, _WHERE_FROM))).to_arrow_table()
-            for files in (events, full)
-        )
+        place = ["filename", "file_row_number"]
+        content = ["account", *RECORD_COLUMNS]
+        suspects = "SELECT {} FROM ({}) SEMI JOIN _twice USING (event_id)"
+        mine = suspects.format(", ".join([*content, *place]), self.reading(EVENTS, events, _WHERE_FROM))
+        ours = self._connection.sql(f"{mine} ORDER BY filename, file_row_number").to_arrow_table()
         if not ours.num_rows:
             return 0
-        place = ["filename", "file_row_number"]
-        kept = pl.DataFrame(pl.from_arrow(distinct(ours, theirs.drop_columns(place)).rows.select(place)))
+        theirs = self._connection.sql(suspects.format(", ".join(content), self.reading(EVENTS, full))).to_arrow_table()
+        kept = pl.DataFrame(pl.from_arrow(distinct(ours, theirs).rows.select(place)))
         doubled = pl.DataFrame(pl.from_arrow(ours.select(place))).join(kept, on=place, how="anti")
         self._connection.register("_doubled", doubled.to_arrow())
         return doubled.height
@@ -144,16 +146,15 @@ class _Work:
     def write(self, kind: Literal["events", "activity"], query: str) -> list[DataFile]:
         """Stage the rows of a query, a file for every FULL bytes."""
         columns = _columns(EVENTS if kind == "events" else ACTIVITY)
-        slices = _slices(self._connection.execute(query).to_arrow_reader(8_192), columns)
-        first, made = next(slices, None), []
-        while first is not None:
-            file, first = self._write_file(kind, columns, first, slices)
-            made.append(file)
-        self.made += made
-        return made
+        slices = _slices(self._connection.sql(query).to_arrow_reader(SLICE), columns)
+        already, rows = len(self.made), next(slices, None)
+        while rows is not None:
+            file, rows = self._write_file(kind, columns, rows, slices)
+            self.made.append(file)
+        return self.made[already:]
 
     def _write_file(
-        self, kind: Literal["events", "activity"], columns: pa.Schema, rows: pa.Table | None, more: Iterator[pa.Table]
+        self, kind: Literal["events", "activity"], columns: pa.Schema, rows: pa.Table, more: Iterator[pa.Table]
     ) -> tuple[DataFile, pa.Table | None]:
         """One file, and the rows that did not go into it."""
         account, day, swap_id = self._partition.account, self._partition.day, self._partition.swap_id
@@ -161,7 +162,6 @@ class _Work:
         path = layout.partitioned(directory, account, day, f"{swap_id}-{len(self.made)}")
         staged_path = layout.staged(path, swap_id)
         times = _Times()
-        assert rows is not None
         options = parquet_options(rows) | {"compression_level": LEVEL}
         if kind == "events":
             # As many as the rows of a group, for those of a small file must not cost more than they hold.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,9 @@ IN_MEMORY = 200_000
 
 SECONDS = 120.0
 """How long one detection may take."""
+
+TRIES = 5
+"""How often the lake's files are listed and read, while somebody keeps moving them."""
 
 _AT = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
@@ -75,7 +78,7 @@ class Engine:
         self._seconds = seconds
         self._connection = _open(macros, lake)
         self.know(trails, accounts)
-        self.take(())
+        self.take(lambda: ())
 
     def __enter__(self) -> Engine:
         return self
@@ -90,12 +93,35 @@ class Engine:
         """Set the last check's snapshot: the relations `trails` and `accounts`."""
         views.register(self._connection, trails=trails, accounts=accounts)
 
-    def take(self, files: Sequence[DataFile], window: Window | None = None) -> None:
-        """Take the events of these data files, within the window, as the new ones."""
-        source = reading(EVENTS, self._lake.readable(files))
-        within = f"event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)}" if window else "true"
-        rows = f"SELECT * FROM ({source}) WHERE {within}"
-        small = sum(file.rows for file in files) <= IN_MEMORY
+    def take(
+        self,
+        listed: Callable[[], Sequence[DataFile]],
+        window: Window | None = None,
+        *,
+        batches: Collection[str] | None = None,
+        rows: int | None = None,
+    ) -> None:
+        """Take the events of these data files as the new ones: those within the window, or of these batches.
+
+        `rows` says how many they are, where the files hold others too. The list is asked for anew when a file of it
+        has been replaced meanwhile.
+        """
+        self._listed, self._rows_taken = listed, rows
+        within = [f"event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)}"] if window else []
+        self._within = " AND ".join([*within, *([_of(batches)] if batches is not None else [])]) or "true"
+        for attempt in range(1, TRIES + 1):
+            try:
+                self._take()
+                return
+            except LakeError:
+                if attempt == TRIES:
+                    raise
+
+    def _take(self) -> None:
+        files = self._listed()
+        rows = f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) WHERE {self._within}"
+        known = sum(file.rows for file in files) if self._rows_taken is None else self._rows_taken
+        small = known <= IN_MEMORY
         self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {rows if small else reading(EVENTS, ())}")
         self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else rows}")
 
@@ -104,18 +130,19 @@ class Engine:
 
         Raises DetectionError naming file and line when the SQL fails, and LakeError when a data file cannot be read.
         """
-        of = f"batch_id IN ({', '.join(map(literal, sorted(batch_ids)))})" if batch_ids is not None else "true"
-        self._execute(f"CREATE OR REPLACE TEMP VIEW _new AS SELECT * FROM _taken WHERE {of}")
-        for attempt in (1, 2):
+        for attempt in range(1, TRIES + 1):
             try:
+                of = "true" if batch_ids is None else _of(batch_ids)
+                self._execute(f"CREATE OR REPLACE TEMP VIEW _new AS SELECT * FROM _taken WHERE {of}")
                 if not self._relate(detection):
                     return []
                 self._run(detection)
                 return list(self._findings(detection))
             except LakeError:
-                # A file may be published, and so move, between listing and reading: list once more.
-                if attempt == 2:
+                # A file may be published or replaced, and so move, between listing and reading: list once more.
+                if attempt == TRIES:
                     raise
+                self._take()
         raise AssertionError("unreachable")
 
     def _relate(self, detection: Detection) -> bool:
@@ -320,6 +347,10 @@ def _finding(
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _of(batch_ids: Iterable[str]) -> str:
+    return f"batch_id IN ({', '.join(map(literal, sorted(batch_ids)))})"
 
 
 def _moment(moment: datetime) -> str:

@@ -41,6 +41,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": "false",  # or a table name could be any variable of this program
 }
 
+TRIES = 5
+"""How often the lake's files are listed and read, while somebody keeps moving them."""
+
 T = TypeVar("T")
 
 Files = Callable[[str], Sequence[str]]
@@ -88,14 +91,14 @@ class Analyst:
         return self._run(sql, lambda connection: connection.sql(sql, **relation).to_arrow_table())
 
     def _run(self, sql: str, ask: Callable[[Any], T]) -> T:
-        try:
+        for attempt in range(1, TRIES + 1):
             try:
                 return self._once(sql, ask)
-            except duckdb.IOException:
+            except duckdb.Error as error:
                 # A staged file was published, or a compaction replaced it, since the list was read: read it once more.
-                return self._once(sql, ask)
-        except duckdb.Error as error:
-            raise _explained(error) from error
+                if attempt == TRIES or not isinstance(error, duckdb.IOException):
+                    raise _explained(error) from error
+        raise AssertionError("unreachable")
 
     def _once(self, sql: str, ask: Callable[[Any], T]) -> T:
         connection = self._connect(sql)

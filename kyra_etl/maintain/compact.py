@@ -76,23 +76,19 @@ def compact(
 
 
 def _compact(work: Work, partition: Partition, tally: _Tally) -> None:
-    files = [file for file in work.state.swaps.files(partition) if file.published]
-    events = [file for file in files if file.kind == "events"]
-    small = [file for file in events if file.size < compacting.FULL]
-    full = [file for file in events if file.size >= compacting.FULL]
-    activity = [file for file in files if file.kind == "activity"]
+    held = work.state.swaps.contents(partition, compacting.FULL)
     doubled = 0
 
     def make(swap_id: str) -> list[Any]:
         nonlocal doubled
         target = compacting.Partition(*partition, swap_id, work.limits.compact_memory, work.alive)
-        made, doubled = compacting.compact(work.lake.storage, target, small, full, activity)
+        made, doubled = compacting.compact(work.lake.storage, target, held.small, held.full, held.activity)
         return made
 
-    made = swap(work, "compact", partition, make, replaced=[*small, *activity], read=full)
+    made = swap(work, "compact", partition, make, replaced=[*held.small, *held.activity], read=held.full)
     if made is not None:
         tally.partitions += 1
-        tally.files_read += len(small) + len(activity)
+        tally.files_read += len(held.small) + len(held.activity)
         tally.files_written += len(made)
         tally.doubled += doubled
 

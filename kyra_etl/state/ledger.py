@@ -119,7 +119,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
 
     def loaded(self, integration: str, bucket: str, files: Sequence[LogFile]) -> set[tuple[str, str]]:
         """(key, etag) of those of a page of log files that are loaded."""
-        wanted = {(clean(file.key), tables.clean(file.etag)): file for file in files}
+        wanted = {(clean(file.key), clean(file.etag)): file for file in files}
         with self._database.read() as connection:
             known = _look_up(connection, "", integration, bucket, wanted)
         return {(wanted[name].key, wanted[name].etag) for name, one in known.items() if one.state == "loaded"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -19,6 +20,15 @@ _swaps, _files, _queue = tables.swaps, tables.data_files, tables.detection_queue
 
 Kind = Literal["compact", "retain", "rebuild"]
 Partition = tuple[str, date]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Files of a partition: `full` ones of events are as large as a compaction makes them, the others are `small`."""
+
+    small: list[DataFile]
+    full: list[DataFile]
+    activity: list[DataFile]
 
 
 class Swaps:
@@ -90,7 +100,7 @@ class Swaps:
     def crowded(
         self, full: int, *, first: date | None, last: date | None, accounts: Collection[str] | None
     ) -> list[Partition]:
-        """Partitions to compact: with a file as a batch wrote it, or with several of less than `full` bytes."""
+        """Partitions to compact: with a file as a batch wrote it, or with several of less than `full` bytes; by day."""
         c = _files.c
         small = cast((c.kind == "events") & (c.size < full), Integer)
         rolled = cast(c.kind == "activity", Integer)
@@ -119,13 +129,20 @@ class Swaps:
             query = query.where(c.account.in_(sorted(set(accounts))))
         return query.order_by(c.date, c.account)
 
-    def files(self, partition: Partition) -> list[DataFile]:
-        """Every live file of a partition, by path."""
+    def contents(self, partition: Partition, full: int) -> Contents:
+        """The published files of a partition."""
         account, day = partition
-        query = select(_files).where(_files.c.live, _files.c.account == account, _files.c.date == day)
+        c = _files.c
+        query = select(_files).where(c.live, c.published, c.account == account, c.date == day).order_by(c.path)
+        small: list[DataFile] = []
+        large: list[DataFile] = []
+        activity: list[DataFile] = []
         with self._database.read() as connection:
-            files = [data_file(row) for row in connection.execute(query).mappings()]
-        return sorted(files, key=lambda file: file.path)
+            for row in connection.execute(query).mappings():
+                written_once = row["swap_id"] is not None and row["size"] >= full
+                group = activity if row["kind"] == "activity" else large if written_once else small
+                group.append(data_file(row))
+        return Contents(small, large, activity)
 
     def totals(self) -> dict[str, int]:
         """Of the whole lake: files, bytes and events, and event_files and event_bytes of the events alone."""

@@ -62,6 +62,7 @@ class House:
 
     def __init__(self, folder: Path, lake: Lake | None = None) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.detections = folder / "detections"
         self.state = State.open(str(folder / "state.db"))
         self.lake = lake or open_lake(str(folder / "lake"))

@@ -20,7 +20,7 @@ from tests.detection.making import SELECT, House, record, write_detection
 def _find(house: House, detection: Detection, *, seconds: float = 60) -> list[Finding]:
     """What it finds when everything in the lake is new."""
     with Engine(house.lake, house.state.ledger, resources.views_dir(), seconds=seconds) as engine:
-        engine.take(house.state.ledger.data_files("events"))
+        engine.take(lambda: house.state.ledger.data_files("events"))
         return engine.evaluate(detection)
 
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
+from typing import Any
 
+from kyra_etl.aws.policies import CHOSEN
 from kyra_etl.errors import UsageError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.model import Integration
@@ -30,6 +34,7 @@ _LOCAL_HOST = r"http://(?:localhost|127\.0\.0\.1)(?::[0-9]+)?"
 _QUEUE = re.compile(rf"(?:{_QUEUE_HOST}|{_LOCAL_HOST})/[0-9]{{12}}/[A-Za-z0-9_-]{{1,80}}(?:\.fifo)?/?")
 _BUCKET = re.compile(r"(?!xn--|sthree-)(?!.*(?:\.\.|-\.|\.-))(?![0-9.]+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
+_ORGANIZATION = re.compile(r"o-[a-z0-9]{10,32}")
 _MAX_PREFIX = 200
 
 
@@ -45,11 +50,14 @@ def make_integration(
     prefix: str | None = None,
     sns_topic_arn: str | None = None,
     queue_url: str | None = None,
+    organization_id: str | None = None,
+    additions: Sequence[str] = (),
 ) -> Integration:
     """A valid integration, created `now` (naive UTC). Raises UsageError, with an example of a right value.
 
     Empty texts count as not given. Without `external_id` one is made; without `account_id` the role's account is taken.
-    `bucket` may be `file:///folder`, which then needs nothing else.
+    `bucket` may be `file:///folder`, which then needs nothing else. `additions` are of
+    `kyra_etl.aws.policies.CHOSEN`: optional permissions that the role has.
     """
     role_arn, region = role_arn or None, region or None
     _must(_NAME, name, "NAME", "lower-case letters, digits, - and _", "production")
@@ -67,6 +75,8 @@ def make_integration(
                 "--region": region,
                 "--sns-topic-arn": sns_topic_arn,
                 "--queue-url": queue_url,
+                "--organization": organization_id,
+                "--also": ", ".join(additions),
             },
             prefix,
         )
@@ -80,6 +90,11 @@ def make_integration(
     if sns_topic_arn:
         example = "arn:aws:sns:eu-west-1:012345678901:cloudtrail"
         _must(_TOPIC, sns_topic_arn, "--sns-topic-arn", "the ARN of an SNS topic", example)
+    if organization_id:
+        _must(_ORGANIZATION, organization_id, "--organization", "an organization's id", "o-a1b2c3d4e5")
+    for addition in additions:
+        if addition not in CHOSEN:
+            raise UsageError(f"--also must be {' or '.join(CHOSEN)}, not {addition!r}.", f"For example {CHOSEN[0]}.")
     _secret(_QUEUE, queue_url, "--queue-url", "https://sqs.eu-west-1.amazonaws.com/012345678901/cloudtrail")
     _secret(_EXTERNAL_ID, external_id, "--external-id", "2 to 1224 letters, digits and _ + = , . @ : / -")
     return Integration(
@@ -93,7 +108,22 @@ def make_integration(
         sns_topic_arn=sns_topic_arn or None,
         queue_url=queue_url or None,
         created_at=now,
+        organization_id=organization_id or None,
+        additions=tuple(name for name in CHOSEN if name in additions),
     )
+
+
+def changed(integration: Integration, **given: Any) -> Integration:
+    """The integration with other values; an empty text takes one back, None leaves it. Raises UsageError."""
+    kept = {
+        field.name: getattr(integration, field.name)
+        for field in fields(integration)
+        if field.name not in ("created_at", "paused")
+    }
+    if integration.role_arn and integration.account_id == integration.role_arn.split(":")[4]:
+        kept["account_id"] = None  # it came from the role's ARN, and does so again
+    new = kept | {name: value for name, value in given.items() if value is not None}
+    return make_integration(**new, now=integration.created_at or datetime.min)
 
 
 def new_external_id() -> str:

@@ -42,7 +42,8 @@ class Integration:
     """A customer's configured connection to one bucket of CloudTrail log files.
 
     `external_id` is a secret shared with the customer: it is stored, sent to STS, and shown by
-    `kyra integration policy` alone; `repr` leaves it out.
+    `kyra integration policy` alone; `repr` leaves it out. With `organization_id` the trail is an organization's.
+    `additions` are the optional permissions its role has (`kyra_etl.aws.policies.ADDITIONS`).
     """
 
     name: str
@@ -56,6 +57,8 @@ class Integration:
     queue_url: str | None = field(default=None, repr=False)
     paused: bool = False
     created_at: datetime | None = None
+    organization_id: str | None = None
+    additions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +274,21 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question of `check` and its answer; `passed` is None when it could not be asked."""
+    """One question of `check` and its answer; `passed` is None when it could not be asked.
+
+    `permission` is what asking it needs: an IAM action of the role, or nothing.
+    """
 
     name: str
     passed: bool | None
     detail: str
     remedy: str = ""
+    permission: str = ""
+
+    @property
+    def warning(self) -> bool:
+        """It passed, and something should be changed all the same."""
+        return bool(self.passed and self.remedy)
 
 
 @dataclass(frozen=True, slots=True)

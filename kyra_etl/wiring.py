@@ -132,6 +132,22 @@ def history_of(parts: Parts, integration: Integration) -> History:
     return History(Session(integration, endpoint_url=parts.config.aws_endpoint_url, connections=40), clock=parts.clock)
 
 
+def region_of(parts: Parts, integration: Integration) -> str | None:
+    """The region of the integration's bucket as AWS tells anybody; None for a folder, or when nobody answers."""
+    if integration.bucket.startswith("file:"):
+        return None
+    from kyra_etl.aws import anonymous
+    from kyra_etl.aws.session import Session
+    from kyra_etl.errors import CollectError
+
+    endpoint_url = parts.config.aws_endpoint_url
+    try:
+        region = Session(integration).region
+        return anonymous.head(integration.bucket, region, endpoint_url=endpoint_url).get(anonymous.REGION_HEADER)
+    except CollectError:
+        return None
+
+
 def queue_of(parts: Parts, integration: Integration) -> NoticeQueue | None:
     """The queue of notices about the integration's log files, if it has one."""
     if integration.queue_url is None:

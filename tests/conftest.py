@@ -39,6 +39,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         "AWS_CONFIG_FILE": str(nowhere / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(nowhere / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "KYRA_HOME": str(nowhere / "home"),
     }.items():
         monkeypatch.setenv(name, value)

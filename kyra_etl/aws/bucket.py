@@ -111,6 +111,14 @@ class S3Bucket:
         self._mended(store)
         return body
 
+    def key_arn(self, key: str) -> str | None:
+        """The KMS key that encrypts an object; None for S3's own. Needs s3:GetObject, and nothing of KMS."""
+        client = self._client()
+        with translated("GetObject", f"s3://{self.name}/{key}", self.session.secrets):
+            answer = client.head_object(Bucket=self.name, Key=key)
+        kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return answer.get("SSEKMSKeyId") or "aws/s3" if kms else None
+
     def now(self) -> datetime:
         """The server's clock, from the Date header; one-second resolution."""
         date = self._head().get("date")

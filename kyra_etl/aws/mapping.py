@@ -35,6 +35,11 @@ def translated(operation: str, subject: str, secrets: Sequence[str] = ()) -> Ite
         raise translate(error, operation, subject, secrets) from None
 
 
+def reported(code: str, operation: str, subject: str) -> KyraError:
+    """The KyraError for a failure that AWS had on its own side, and tells in a status: ("AccessDenied", "Delivery")."""
+    return translate(ClientError({"Error": {"Code": code, "Message": code}}, operation), operation, subject)
+
+
 def translate(error: Exception, operation: str, subject: str, secrets: Sequence[str] = ()) -> KyraError:
     """The KyraError for a failure of `operation` (AWS's name of the call)."""
     response: dict[str, Any] = error.response if isinstance(error, ClientError) else {}
@@ -75,7 +80,7 @@ def action_of(operation: str) -> str:
         return f"sts:{operation}"
     if operation in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"):
         return f"sqs:{operation}"
-    if operation in ("Subscribe", "ConfirmSubscription"):
+    if operation in ("Subscribe", "ConfirmSubscription", "ListSubscriptions"):
         return f"sns:{operation}"
     return f"s3:{operation}" if operation == "GetObject" else f"cloudtrail:{operation}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,22 +20,42 @@ app = typer.Typer(help="Connections to customers' buckets of log files.", no_arg
 _MASK = "****"
 
 
+Bucket = Annotated[str, typer.Option(help="Bucket the trail delivers to, or file:///folder.")]
+AccountId = Annotated[str | None, typer.Option(help="Account of the role; the role's own without it.")]
+RoleArn = Annotated[str | None, typer.Option(help="Role to assume; without it, this machine's credentials.")]
+ExternalId = Annotated[str | None, typer.Option(help="External id of the role; made up without it.")]
+Region = Annotated[str | None, typer.Option(help="The bucket's region; found without it.")]
+Prefix = Annotated[str | None, typer.Option(help="What stands before AWSLogs/ in the keys.")]
+Organization = Annotated[
+    str | None, typer.Option(help="Id of the organization (o-…), if the trail is an organization's.")
+]
+TopicArn = Annotated[str | None, typer.Option(help="Topic the trail notifies.")]
+QueueUrl = Annotated[str | None, typer.Option(help="Queue that is subscribed to the topic.")]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(help="Optional permission the role has: event-selectors or public-keys; may be repeated."),
+]
+
+
 @app.command()
 def add(
     name: Name,
-    bucket: Annotated[str, typer.Option(help="Bucket the trail delivers to, or file:///folder.")],
-    account_id: Annotated[str | None, typer.Option(help="Account of the role; the role's own without it.")] = None,
-    role_arn: Annotated[
-        str | None, typer.Option(help="Role to assume; without it, this machine's credentials.")
-    ] = None,
-    external_id: Annotated[str | None, typer.Option(help="External id of the role; made up without it.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region to begin with; the bucket's own is found.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="What stands before AWSLogs/ in the keys.")] = None,
-    sns_topic_arn: Annotated[str | None, typer.Option(help="Topic the trail notifies.")] = None,
-    queue_url: Annotated[str | None, typer.Option(help="Queue that is subscribed to the topic.")] = None,
+    bucket: Bucket,
+    account_id: AccountId = None,
+    role_arn: RoleArn = None,
+    external_id: ExternalId = None,
+    region: Region = None,
+    prefix: Prefix = None,
+    organization: Organization = None,
+    sns_topic_arn: TopicArn = None,
+    queue_url: QueueUrl = None,
+    also: Also = None,
     json: Json = False,
 ) -> None:
-    """Add a connection. With a topic and a queue, the queue is subscribed; nothing else is asked of AWS yet."""
+    """Add a connection. AWS is asked for the bucket's region, unless it is given.
+
+    With a topic and a queue, the queue is subscribed.
+    """
     from kyra_etl.integrations import make_integration
 
     with opened() as parts:
@@ -50,7 +70,10 @@ def add(
             prefix=prefix,
             sns_topic_arn=sns_topic_arn,
             queue_url=queue_url,
+            organization_id=organization,
+            additions=also or (),
         )
+        made = _with_region(parts, made)
         parts.state.integrations.add(made, parts.clock())
         subscription, problem = None, None
         if made.sns_topic_arn and made.queue_url:
@@ -75,6 +98,50 @@ def add(
         say(f"Next: kyra check {name}, then kyra sync {name}")
     if not made.bucket.startswith("file:"):
         say(f"For the last 90 days at once, before any log file: kyra backfill {name} --from-history")
+
+
+@app.command()
+def change(
+    name: Name,
+    bucket: Annotated[str | None, typer.Option(help="Bucket the trail delivers to.")] = None,
+    account_id: AccountId = None,
+    role_arn: RoleArn = None,
+    external_id: Annotated[str | None, typer.Option(help='External id of the role; "" makes a new one.')] = None,
+    region: Region = None,
+    prefix: Prefix = None,
+    organization: Organization = None,
+    sns_topic_arn: TopicArn = None,
+    queue_url: QueueUrl = None,
+    also: Also = None,
+    json: Json = False,
+) -> None:
+    """Give a connection other values; what is not given stays, and "" takes a value back.
+
+    What was loaded stays. Another bucket or prefix is listed from its beginning.
+    """
+    from kyra_etl.integrations import changed
+
+    with opened() as parts:
+        made = changed(
+            parts.state.integrations.get(name),
+            bucket=bucket,
+            account_id=account_id,
+            role_arn=role_arn,
+            external_id=external_id,
+            region="" if bucket and region is None else region,
+            prefix=prefix,
+            sns_topic_arn=sns_topic_arn,
+            queue_url=queue_url,
+            organization_id=organization,
+            additions=None if also is None else [one for one in also if one],
+        )
+        made = _with_region(parts, made)
+        parts.state.integrations.change(made)
+    if json:
+        emit(_plain(made))
+    else:
+        show(f"Changed {name}.")
+        say(f"Next: kyra check {name}")
 
 
 @app.command("list")
@@ -153,19 +220,27 @@ def subscribe(name: Name, json: Json = False) -> None:
 def policy(
     name: Name,
     trusted: Annotated[
-        str | None, typer.Option(metavar="ACCOUNT", help="Account or ARN that assumes the role; ours without it.")
+        str | None,
+        typer.Option(
+            metavar="ACCOUNT", help="Account whose role KYRACloudSensor assumes the role, or an ARN; ours without it."
+        ),
     ] = None,
     kms_key_arn: Annotated[
         list[str] | None, typer.Option(metavar="ARN", help="Key that encrypts the log files; may be repeated.")
     ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="text (aws-cli commands), cloudformation or terraform.")
+    ] = "text",
     json: Json = False,
 ) -> None:
     """The documents to put in place on the customer's side, and the aws-cli commands that do it.
 
-    Only here is the external id shown.
+    Or the same as a CloudFormation template or a Terraform file. Only here is the external id shown.
     """
-    from kyra_etl.aws import policies
+    from kyra_etl.aws import commands, policies, templates
 
+    if format_ not in ("text", "cloudformation", "terraform"):
+        raise UsageError(f"--format cannot be {format_!r}.", "It is text, cloudformation or terraform.")
     with opened() as parts:
         found = parts.state.integrations.get(name)
         if found.bucket.startswith("file:"):
@@ -175,11 +250,26 @@ def policy(
         )
         ours = trusted or (_our_account(parts, found) if found.role_arn else None)
     documents = policies.documents(found, trusted=ours, kms_key_arns=keys)
-    commands = policies.commands(found, documents)
+    sections = commands.sections(found, documents)
+    values = templates.values(found, trusted=ours, kms_key_arns=keys)
     if json:
-        emit({"documents": documents, "commands": commands})
+        emit(
+            {
+                "documents": documents,
+                "commands": commands.commands(found, documents),
+                "sections": [asdict(section) for section in sections],
+                "additions": {name: asdict(one) for name, one in policies.ADDITIONS.items()},
+                "cloudformation": templates.cloudformation(values),
+                "terraform": templates.terraform(values),
+            }
+        )
+    elif format_ == "cloudformation":
+        show(templates.cloudformation(values).rstrip())
+    elif format_ == "terraform":
+        show(templates.terraform(values).rstrip())
     else:
-        show("\n".join(commands))
+        show(commands.script(sections))
+        say(commands.left_out(documents))
 
 
 def check(name: Name, json: Json = False) -> None:
@@ -251,6 +341,13 @@ def _our_account(parts: Parts, integration: Integration) -> str | None:
             )
         )
         return None
+
+
+def _with_region(parts: Parts, integration: Integration) -> Integration:
+    """With the bucket's region where none was given and AWS tells it; else it is found when it is first read."""
+    from kyra_etl import wiring
+
+    return integration if integration.region else replace(integration, region=wiring.region_of(parts, integration))
 
 
 def _plain(integration: Integration) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from kyra_etl.errors import UnknownName, UsageError
 from kyra_etl.model import Integration, Probe
@@ -44,13 +44,25 @@ class Integrations:
             row = connection.execute(select(*_COLUMNS).where(_integrations.c.name == name)).mappings().first()
             if row is None:
                 raise _unknown(name, _names(connection))
-        return Integration(**row)
+        return _made(row)
 
     def list(self) -> list[Integration]:
         """All of them, paused ones too, by name."""
         with self._database.read() as connection:
             rows = connection.execute(select(*_COLUMNS).order_by(_integrations.c.name)).mappings().all()
-        return [Integration(**row) for row in rows]
+        return [_made(row) for row in rows]
+
+    def change(self, integration: Integration) -> None:
+        """Replaces the integration of that name. Another bucket or prefix is listed from its beginning."""
+        values = {name: getattr(integration, name) for name in _FIELDS if name not in ("name", "created_at", "paused")}
+        with self._database.write() as connection:
+            _require(connection, integration.name)
+            mine = _integrations.c.name == integration.name
+            where = select(_integrations.c.bucket, _integrations.c.prefix).where(mine)
+            if tuple(connection.execute(where).one()) != (integration.bucket, integration.prefix):
+                here = tables.checkpoints.c.integration == integration.name
+                connection.execute(delete(tables.checkpoints).where(here))
+            connection.execute(update(_integrations).where(mine).values(values))
 
     def remove(self, name: str) -> None:
         """Forgets the connection and its checkpoints; the ledger and the lake keep what was loaded through it."""
@@ -70,7 +82,7 @@ class Integrations:
         """Replaces the answers of the check before."""
         rows = [
             {"integration": name, "position": n, "name": p.name, "passed": p.passed, "detail": p.detail}
-            | {"remedy": p.remedy}
+            | {"remedy": p.remedy, "permission": p.permission}
             for n, p in enumerate(probes)
         ]
         with self._database.write() as connection:
@@ -84,9 +96,10 @@ class Integrations:
         """When the integration was last checked, and the answers; None when it never was."""
         with self._database.read() as connection:
             at = connection.scalar(select(_integrations.c.checked_at).where(_integrations.c.name == name))
-            query = select(_probes.c.name, _probes.c.passed, _probes.c.detail, _probes.c.remedy)
+            columns = (_probes.c[name] for name in ("name", "passed", "detail", "remedy", "permission"))
+            query = select(*columns)
             rows = connection.execute(query.where(_probes.c.integration == name).order_by(_probes.c.position)).all()
-        return None if at is None else (at, [Probe(*row) for row in rows])
+        return None if at is None else (at, [Probe(n, p, d, r, needs or "") for n, p, d, r, needs in rows])
 
     def save_trails(self, name: str, trails: Sequence[Mapping[str, Any]], now: datetime) -> None:
         """Replaces the snapshot of the trails that deliver to this integration; fields not given stay empty."""
@@ -109,6 +122,10 @@ class Integrations:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_trails.c.integration, _trails.c.position)).mappings().all()
         return [dict(row) for row in rows]
+
+
+def _made(row: RowMapping) -> Integration:
+    return Integration(**{**row, "additions": tuple(row["additions"] or ())})
 
 
 def _names(connection: Connection) -> Sequence[str]:

@@ -45,6 +45,8 @@ integrations = Table(
     flag("paused"),
     Column("created_at", Time, nullable=False),
     Column("checked_at", Time),
+    Column("organization_id", Str),
+    Column("additions", JSON),
 )
 
 probes = Table(
@@ -56,6 +58,7 @@ probes = Table(
     Column("passed", Boolean),
     Column("detail", Str, nullable=False),
     Column("remedy", Str, nullable=False),
+    Column("permission", Str),
 )
 
 trails = Table(

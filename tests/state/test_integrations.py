@@ -116,3 +116,29 @@ def test_the_trails_are_a_snapshot(state: State) -> None:
         dict.fromkeys(full) | {"name": "second", "integration": "acme", "checked_at": LATER},
     ]
     assert [row["name"] for row in state.integrations.trails()] == ["main", "second", "third"]
+
+
+def test_a_changed_integration_keeps_its_last_check_and_when_it_was_added(state: State) -> None:
+    state.integrations.add(ACME, NOW)
+    probe = Probe("list", False, "Denied.", "Allow s3:ListBucket.", "s3:ListBucket")
+    state.integrations.save_check("acme", [probe], LATER)
+    changed = replace(ACME, region="us-east-1", organization_id="o-abcdefghij", additions=("event-selectors",))
+
+    state.integrations.change(changed)
+
+    assert state.integrations.get("acme") == replace(changed, created_at=NOW)
+    assert state.integrations.last_check("acme") == (LATER, [probe])
+    with pytest.raises(UnknownName):
+        state.integrations.change(replace(ACME, name="nobody"))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"), [({"region": "us-east-1"}, 1), ({"prefix": "other"}, 0), ({"bucket": "other-logs"}, 0)]
+)
+def test_another_place_is_listed_from_its_beginning(state: State, change: dict[str, Any], kept: int) -> None:
+    state.integrations.add(ACME, NOW)
+    state.ledger.save_listing("acme", [Folder("AWSLogs/1/CloudTrail/r/", "1", "r", LOGS)], requests=1, day=DAY)
+
+    state.integrations.change(replace(ACME, **change))
+
+    assert len(state.ledger.folders("acme")) == kept

@@ -146,9 +146,10 @@ def probe_rows(probes: Mapping[str, Sequence[Probe]]) -> list[dict[str, Any]]:
         {
             "integration": name,
             "probe": probe.name,
-            "passed": {True: "yes", False: "NO", None: "not asked"}[probe.passed],
+            "passed": "warning" if probe.warning else {True: "yes", False: "NO", None: "not asked"}[probe.passed],
             "detail": probe.detail,
             "remedy": probe.remedy,
+            "permission": probe.permission,
         }
         for name, asked in probes.items()
         for probe in asked

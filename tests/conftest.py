@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests import lookup, planted
 from tests import postgres as installed
+from tests.wire import WIRE, Wire
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -65,21 +68,80 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
     """URL of one AWS look-alike for the whole session; tests ask for `s3_server`, which empties it first."""
+    from moto.cloudtrail.responses import CloudTrailResponse
+    from moto.moto_server import threaded_moto_server
     from moto.server import ThreadedMotoServer
 
+    application = threaded_moto_server.DomainDispatcherApplication
+    patch = pytest.MonkeyPatch()
+    patch.setattr(CloudTrailResponse, "lookup_events", lookup.in_moto, raising=False)
+    patch.setattr(threaded_moto_server, "DomainDispatcherApplication", lambda make: WIRE.around(application(make)))
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    patch.undo()
 
 
 @pytest.fixture
-def s3_server(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of an empty S3 (and STS, SQS, SNS, CloudTrail …) over HTTP; every AWS client of the test goes there."""
+def s3_server(moto_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of an empty S3 (and STS, SQS, SNS, CloudTrail …) over HTTP; every AWS client of the test goes there.
+
+    Read-only, proven: whatever the test did, it used a customer's role for nothing beyond the published policy, and
+    for optional additions only where the mark `additions` names them.
+    """
+    from kyra_etl.aws.policies import ADDITIONS, DEFAULT_ACTIONS
+
     urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST"), timeout=30).close()
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
-    return moto_server
+    WIRE.calls.clear()
+    lookup.MOTO.clear()
+    yield moto_server
+    added = [action for mark in request.node.iter_markers("additions") for action in _actions(mark.args, ADDITIONS)]
+    assert WIRE.beyond([*DEFAULT_ACTIONS, *added]) == [], "the customer's role was used for more than its policy allows"
+
+
+def _actions(names: tuple[str, ...], additions: Mapping[str, Any]) -> list[str]:
+    return [action for name in names for action in additions[name].actions]
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """What arrives at the AWS look-alike."""
+    WIRE.calls.clear()
+    return WIRE
+
+
+# ── secrets ──
+
+
+@pytest.fixture(autouse=True)
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[planted.Watch]:
+    """No planted secret comes up in what a test prints; see tests/planted.py."""
+    watch = planted.Watch()
+    watch.install(monkeypatch)
+    yield watch
+    assert watch.seen == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Nor in what pytest captured of it, log included."""
+    report = yield
+    if report.when == "teardown" and report.passed:
+        found = [f"{secret} in {title}" for title, text in report.sections for secret in planted.leaks(text)]
+        if found:
+            report.outcome, report.longrepr = "failed", f"secrets came up: {found}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor in a file that any test of this worker left: logs, JSON, artifacts, databases."""
+    yield
+    folders = [tmp_path_factory.getbasetemp(), *filter(None, [os.environ.get("PREFECT_HOME")])]
+    assert [leak for folder in folders for leak in planted.in_folder(Path(folder))] == []
 
 
 @pytest.fixture(scope="session")

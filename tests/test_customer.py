@@ -18,9 +18,10 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.planted import EXTERNAL_ID
+
 ACCOUNT = "012345678901"
 BUCKET = "acme-trail"
-EXTERNAL_ID = "planted-external-id-1234"
 NOW = datetime.now(UTC)
 
 Kyra = Callable[..., Any]

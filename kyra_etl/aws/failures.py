@@ -89,9 +89,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         "assume_role",
         _DENIED,
-        "{caller} may not assume {subject}; a wrong external id and a missing role get the same answer",
-        "Compare with `kyra integration policy`: the role's name and path, its trust policy's Principal and"
-        " sts:ExternalId; a new role takes up to a minute.",
+        "{caller} may not assume {subject}; AWS gives one answer for several causes",
+        "Likeliest first: sts:ExternalId in the role's trust policy is not exactly the external id that"
+        " `kyra integration policy` prints; Principal there does not name {caller}; the role has another name, path or"
+        " account, or does not exist; it was made less than a minute ago.",
         operations=("AssumeRole",),
     ),
     Row(
@@ -112,7 +113,7 @@ TABLE: tuple[Row, ...] = (
         "bad_parameter",
         ("ParamValidationError", "ValidationError", "ValidationException", "InvalidRegionError", "NoRegionError"),
         "{subject}: AWS cannot take a value the integration gives: {text}",
-        "Correct it with `kyra integration add`.",
+        "Correct it with `kyra integration change`.",
         kind="collect",
     ),
     # ── passing trouble ──
@@ -243,7 +244,8 @@ TABLE: tuple[Row, ...] = (
         "kms_denied",
         _DENIED,
         "{subject}: the KMS key that encrypts it may not be used",
-        "Allow kms:Decrypt on the trail's key both in the role's policy and in the key's policy.",
+        "Allow kms:Decrypt on the trail's key both in the key's policy and in the role's policy; across accounts one"
+        " alone is not enough.",
         operations=("GetObject",),
         text=r"\bkms:\w+|\bkms key\b|ciphertext refers to a customer master key",
         of_object=True,
@@ -261,8 +263,9 @@ TABLE: tuple[Row, ...] = (
         "access_denied",
         _DENIED,
         "{subject} may not be read",
-        "Allow s3:GetObject on arn:aws:s3:::{bucket}/* in the role's policy (and the bucket's, if another account owns"
-        f" it). {_POLICY}",
+        "Likeliest first: allow s3:GetObject on arn:aws:s3:::{bucket}/* in the role's policy; allow it in the bucket's"
+        " policy, if another account owns the bucket; make the bucket's owner own the object (it may have been copied"
+        f" there by another account). {_POLICY}",
         operations=("GetObject",),
         of_object=True,
     ),
@@ -270,8 +273,9 @@ TABLE: tuple[Row, ...] = (
         "list_denied",
         _DENIED,
         "{subject} may not be listed",
-        "Allow s3:ListBucket on arn:aws:s3:::{bucket} itself, without /*, with an s3:prefix condition that covers the"
-        f" integration's --prefix. {_POLICY}",
+        "Likeliest first: allow s3:ListBucket on arn:aws:s3:::{bucket} itself, without /*, in the role's policy; if"
+        " there is an s3:prefix condition, let it cover the integration's --prefix; allow it in the bucket's policy, if"
+        f" another account owns the bucket. {_POLICY}",
         operations=LIST,
     ),
     # ── the queue and its topic ──
@@ -296,6 +300,51 @@ TABLE: tuple[Row, ...] = (
         "{subject} does not let the queue's owner subscribe",
         f"Allow sns:Subscribe to the queue's account in the topic's policy. {_POLICY}",
         operations=("Subscribe", "ConfirmSubscription"),
+    ),
+    # ── what CloudTrail itself met with, as a trail's status tells ──
+    Row(
+        "delivery_no_bucket",
+        ("NoSuchBucket",),
+        "{subject} cannot deliver: its bucket does not exist",
+        "Make the bucket again, or give the trail another: `aws cloudtrail update-trail --s3-bucket-name`.",
+        kind="collect",
+        operations=("Delivery",),
+    ),
+    Row(
+        "delivery_kms",
+        ("KMS*", "Kms*"),
+        "{subject} cannot deliver: it cannot use its KMS key",
+        "Likeliest first: enable the key, or cancel its deletion; let cloudtrail.amazonaws.com use it"
+        " (kms:GenerateDataKey* in the key's policy). CloudTrail tries for 30 days, then log files are lost.",
+        kind="collect",
+        operations=("Delivery",),
+    ),
+    Row(
+        "delivery_denied",
+        ("*",),
+        "{subject} cannot deliver",
+        "Likeliest first: let cloudtrail.amazonaws.com write to the bucket (s3:GetBucketAcl and s3:PutObject in the"
+        " bucket's policy, with the trail's ARN as aws:SourceArn); let it use the trail's KMS key. CloudTrail tries for"
+        " 30 days, then log files are lost.",
+        kind="collect",
+        operations=("Delivery",),
+    ),
+    Row(
+        "notification_no_topic",
+        ("NotFound", "NotFoundException", "TopicNotFound*"),
+        "{subject} cannot notify: its topic does not exist",
+        "Make the topic again, or give the trail another: `aws cloudtrail update-trail --sns-topic-name`.",
+        kind="collect",
+        operations=("Notification",),
+    ),
+    Row(
+        "notification_denied",
+        ("*",),
+        "{subject} cannot notify its topic",
+        "Likeliest first: allow sns:Publish to cloudtrail.amazonaws.com in the topic's policy; if a KMS key encrypts"
+        f" the topic, let CloudTrail use it. {_POLICY}",
+        kind="collect",
+        operations=("Notification",),
     ),
     # ── the trails ──
     Row(

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from kyra_etl.errors import UsageError
@@ -206,6 +207,42 @@ def queue_policy(integration: Integration) -> Document:
     """The SQS queue's policy: the topic may send, nobody else."""
     queue, topic = queue_arn(integration.queue_url or ""), integration.sns_topic_arn or ""
     return policy(_service("TopicSends", "sns.amazonaws.com", "sqs:SendMessage", queue, "ArnEquals", topic))
+
+
+def lets_send(document: str | None, service: str | None, source_arn: str | None) -> bool:
+    """Whether a queue's policy lets a service send for that source; with None, any service for any source."""
+    try:
+        found = json.loads(document or "{}").get("Statement", [])
+    except (ValueError, AttributeError):
+        return False
+    return any(_lets_send(one, service, source_arn) for one in (found if isinstance(found, list) else [found]))
+
+
+def _lets_send(statement: Document, service: str | None, source_arn: str | None) -> bool:
+    principal = statement.get("Principal")
+    who = (
+        _listed(principal.get("Service")) + _listed(principal.get("AWS"))
+        if isinstance(principal, dict)
+        else [principal]
+    )
+    actions = [str(one).lower() for one in _listed(statement.get("Action"))]
+    if statement.get("Effect") != "Allow" or not {"sqs:sendmessage", "sqs:*", "*"} & set(actions):
+        return False
+    if service is None:
+        return True
+    sources = [
+        pattern
+        for condition in (statement.get("Condition") or {}).values()
+        for key, patterns in condition.items()
+        if key.lower() == "aws:sourcearn"
+        for pattern in _listed(patterns)
+    ]
+    welcome = {"*", service} & set(who)
+    return bool(welcome) and (not sources or any(fnmatchcase(source_arn or "", one) for one in sources))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def bucket_policy(names: Terms, trail_arn: str, owners: Sequence[str]) -> Document:

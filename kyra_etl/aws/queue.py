@@ -7,6 +7,8 @@ ours. The customer's topic is only ever subscribed to, by the owner of the queue
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import boto3
@@ -24,6 +26,17 @@ BATCH = 10
 """Messages that SQS hands over, or deletes, at a time."""
 
 _SUBJECT = "the queue of notices"
+
+_PAGES = 100
+"""How many pages of subscriptions, of a hundred each, are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue's policy as text, None without one, and about how many messages wait."""
+
+    policy: str | None
+    messages: int
 
 
 def open_queue(integration: Integration, *, endpoint_url: str | None = None) -> SqsQueue | None:
@@ -79,7 +92,7 @@ class SqsQueue:
         topic = self.session.integration.sns_topic_arn
         if topic is None:
             raise UsageError("The integration has no topic to subscribe the queue to.", "Add it with --sns-topic-arn.")
-        if not self._is_ours():
+        if not self.is_ours:
             raise UsageError(
                 "The queue belongs to the customer's account, where kyra-etl only reads.",
                 "`kyra integration policy` prints the command that subscribes it.",
@@ -93,11 +106,36 @@ class SqsQueue:
             raise CollectError(f"Topic {topic} did not subscribe the queue.", "Ask the topic's owner.")
         return answer
 
-    def _is_ours(self) -> bool:
+    def state(self) -> QueueState:
+        """Who may send to the queue, and how much waits in it. Needs sqs:GetQueueAttributes."""
+        with translated("GetQueueAttributes", _SUBJECT, self.session.secrets):
+            found = self._client().get_queue_attributes(
+                QueueUrl=self._url, AttributeNames=["Policy", "ApproximateNumberOfMessages"]
+            )
+        held = found.get("Attributes", {})
+        return QueueState(held.get("Policy"), int(held.get("ApproximateNumberOfMessages", 0)))
+
+    def subscription(self) -> str | None:
+        """The ARN of the queue's subscription to the topic, among ours; a word without "arn:" while it waits.
+
+        Needs sns:ListSubscriptions on our side, and nothing of the customer's.
+        """
+        topic, queue = self.session.integration.sns_topic_arn or "", queue_arn(self._url)
+        with translated("ListSubscriptions", "our subscriptions", self.session.secrets):
+            pages = self.session.own_client("sns", topic.split(":")[3]).get_paginator("list_subscriptions").paginate()
+            for page in islice(pages, _PAGES):
+                for one in page["Subscriptions"]:
+                    if (one["TopicArn"], one["Endpoint"]) == (topic, queue):
+                        return str(one["SubscriptionArn"])
+        return None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it belongs to our side, not to the role's account."""
         role = self.session.integration.role_arn
         return role is None or role.split(":")[4] != self._account
 
     def _client(self) -> Any:
-        if self._is_ours():
+        if self.is_ours:
             return self.session.own_client("sqs", self._region)
         return self.session.client("sqs", self._region)

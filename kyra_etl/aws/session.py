@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,13 +95,20 @@ class Session:
         """The identity that reads the bucket: the assumed role's, or our own without one. Raises CollectError."""
         return self._who(ours=False)
 
-    def demands_external_id(self) -> bool:
-        """Whether the role refuses callers that leave out the external id. Raises TransientError, CollectError."""
+    def lets_in_without_external_id(self) -> bool:
+        """Whether the role can be assumed by callers that leave the external id out. Raises CollectError."""
+        return self._lets_in(None)
+
+    def lets_in_with_wrong_external_id(self) -> bool:
+        """Whether the role can be assumed with an external id that nobody gave it. Raises CollectError."""
+        return self._lets_in(f"kyra-wrong-{secrets.token_hex(12)}")
+
+    def _lets_in(self, external_id: str | None) -> bool:
         try:
-            self._assume(external_id=None)
+            self._assume(external_id)
         except AccessError:
-            return True
-        return False
+            return False
+        return True
 
     def _who(self, *, ours: bool) -> Identity:
         with translated("GetCallerIdentity", "our AWS credentials", self.secrets):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kyra_etl.cli.options import Json, Name, opened
-from kyra_etl.cli.output import count, emit, facts, printable, say, show, table
+from kyra_etl.cli.output import WIDTH, count, emit, facts, printable, say, show, table
 from kyra_etl.errors import CollectError, KyraError, UsageError
 from kyra_etl.model import Integration, Probe
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Connections to customers' buckets of log files.", no_args_is_help=True)
 
 _MASK = "****"
+_ANSWER = 9
+"""Columns of a probe's answer."""
 
 
 Bucket = Annotated[str, typer.Option(help="Bucket the trail delivers to, or file:///folder.")]
@@ -166,7 +170,7 @@ def show_(name: Name, json: Json = False) -> None:
         check = parts.state.integrations.last_check(name)
         trails = parts.state.integrations.trails(name)
     if json:
-        checked = check and {"checked_at": check[0], "probes": [asdict(probe) for probe in check[1]]}
+        checked = check and {"checked_at": check[0], "probes": _rows(check[1])}
         emit({**_plain(found), "last_check": checked, "trails": trails})
         return
     show(facts([(key.replace("_", " "), value) for key, value in _plain(found).items()]))
@@ -176,7 +180,7 @@ def show_(name: Name, json: Json = False) -> None:
         show(table([column.replace("_", " ") for column in names], [[trail[key] for key in names] for trail in trails]))
     if check:
         show(f"\nChecked {check[0]:%Y-%m-%d %H:%M:%S}")
-        show(_probe_table(list(check[1])))
+        show(_told(check[1]))
 
 
 @app.command()
@@ -289,18 +293,36 @@ def check(name: Name, json: Json = False) -> None:
         keep.save_check(name, probes, now)
     failed = [probe for probe in probes if probe.passed is False]
     if json:
-        emit({"integration": name, "checked_at": now, "probes": [asdict(probe) for probe in probes]})
+        emit({"integration": name, "checked_at": now, "probes": _rows(probes)})
     else:
-        show(_probe_table(probes))
-        for probe in probes:
-            if probe.remedy:
-                show(printable(f"{probe.name}: {probe.remedy}"))
-    say(f"{count(len(failed), 'probe')} failed." if failed else "Connected.")
+        show(_told(probes))
+    warned = [probe for probe in probes if probe.warning]
+    also = f" {count(len(warned), 'warning')}." if warned else ""
+    say(f"{count(len(failed), 'probe')} failed.{also}" if failed else f"Connected.{also}")
     raise typer.Exit(1 if failed else 0)
 
 
-def _probe_table(probes: list[Probe]) -> str:
-    return table(("probe", "", "detail"), [(probe.name, _answer(probe), probe.detail) for probe in probes])
+def _rows(probes: Sequence[Probe]) -> list[dict[str, Any]]:
+    return [{**asdict(probe), "warning": probe.warning} for probe in probes]
+
+
+def _told(probes: Sequence[Probe]) -> str:
+    """A paragraph a probe: its answer, its name, what was found, and what to do."""
+    wide = max(len(probe.name) for probe in probes)
+    indent = " " * (_ANSWER + wide + 2)
+    lines = []
+    for probe in probes:
+        head = f"{_answer(probe):<{_ANSWER}}{probe.name:<{wide}}  "
+        lines.append(_wrapped(probe.detail, head, indent))
+        if probe.remedy:
+            lines.append(_wrapped(f"→ {probe.remedy}", indent, f"{indent}  "))
+            if probe.passed is False and probe.permission:
+                lines.append(f"{indent}  needs {probe.permission}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str, rest: str) -> str:
+    return textwrap.fill(printable(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _answer(probe: Probe) -> str:
@@ -308,7 +330,7 @@ def _answer(probe: Probe) -> str:
         return "-"
     if not probe.passed:
         return "FAILED"
-    return "warning" if probe.remedy else "ok"
+    return "warning" if probe.warning else "ok"
 
 
 def _pause(name: str, paused: bool, json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,21 +10,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs
 
 import boto3
 import pytest
-from werkzeug.wrappers import Request
 
-from kyra_etl.aws.mapping import action_of
-from kyra_etl.aws.policies import permission_policy
+from kyra_etl.aws.policies import POLICY_NAME, permission_policy
 from kyra_etl.integrations import make_integration
 from kyra_etl.model import Integration
+from tests.planted import EXTERNAL_ID
 
 CUSTOMER = "111122223333"
 BUCKET = "example-cloudtrail-logs"
 ROLE = f"arn:aws:iam::{CUSTOMER}:role/kyra-etl"
-EXTERNAL_ID = "kyra-test-external-id"
 FOLDER = f"AWSLogs/{CUSTOMER}/CloudTrail/eu-west-1"
 
 
@@ -71,12 +67,25 @@ class Customer:
         for key in keys:
             s3.put_object(Bucket=BUCKET, Key=key, Body=log_file() if body is None else body)
 
-    def trail(self, *, prefix: str | None = None, multi_region: bool = True, logging: bool = True) -> str:
+    def trail(
+        self,
+        *,
+        prefix: str | None = None,
+        multi_region: bool = True,
+        logging: bool = True,
+        validation: bool = True,
+        topic: str | None = None,
+    ) -> str:
         """A trail that delivers to the bucket; its ARN."""
         cloudtrail = self.client("cloudtrail", "eu-west-1")
         more = {"S3KeyPrefix": prefix} if prefix else {}
+        more |= {"SnsTopicName": topic} if topic else {}
         arn: str = cloudtrail.create_trail(
-            Name="everything", S3BucketName=BUCKET, IsMultiRegionTrail=multi_region, **more
+            Name="everything",
+            S3BucketName=BUCKET,
+            IsMultiRegionTrail=multi_region,
+            EnableLogFileValidation=validation,
+            **more,
         )["TrailARN"]
         if logging:
             cloudtrail.start_logging(Name=arn)
@@ -90,7 +99,7 @@ class Customer:
         document = json.loads(json.dumps(permission_policy(integration)))
         for statement in document["Statement"]:
             statement["Action"] = [action for action in statement["Action"] if action != without] or ["s3:GetBucketAcl"]
-        iam.put_role_policy(RoleName="kyra-etl", PolicyName="read", PolicyDocument=json.dumps(document))
+        iam.put_role_policy(RoleName="kyra-etl", PolicyName=POLICY_NAME, PolicyDocument=json.dumps(document))
 
 
 @pytest.fixture
@@ -130,53 +139,6 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(self, **request)
 
     monkeypatch.setattr(STSBackend, "assume_role", assume_role)
-
-
-@dataclass
-class Wire:
-    """The IAM actions of every request that reached the AWS look-alike, in order, whichever client sent it."""
-
-    actions: list[str] = field(default_factory=list)
-
-    def seen(self, request: Request) -> None:
-        target = request.headers.get("X-Amz-Target", "")
-        body = request.get_data(as_text=True) if request.method == "POST" else ""
-        if target:
-            service, _, operation = target.rpartition(".")
-            # IAM knows no batches.
-            self.actions.append(f"{'sqs' if 'SQS' in service else 'cloudtrail'}:{operation.removesuffix('Batch')}")
-        elif request.method == "POST":
-            asked = parse_qs(body)
-            self.actions.append(f"{'sns' if 'TopicArn' in asked else 'sts'}:{asked['Action'][0]}")
-        elif request.path.strip("/").count("/") == 0:
-            listing = request.method == "HEAD" or (request.method == "GET" and "list-type" in request.args)
-            self.actions.append(action_of("ListObjectsV2") if listing else f"s3:? {request.method} {request.url}")
-        else:
-            subresource = set(request.args) - {"x-id"}
-            reading = request.method in ("GET", "HEAD") and not subresource
-            self.actions.append("s3:GetObject" if reading else f"s3:? {request.method} {request.url}")
-
-
-@pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    """Watches what arrives at the AWS look-alike, on the other side of everything of ours."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
-
-    wire = Wire()
-    original = DomainDispatcherApplication.__call__
-
-    def call(self: Any, environ: Any, start_response: Any) -> Any:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length and environ["REQUEST_METHOD"] == "POST":
-            body = environ["wsgi.input"].read(length)
-            environ["wsgi.input"] = io.BytesIO(body)
-            wire.seen(Request({**environ, "wsgi.input": io.BytesIO(body)}))
-        else:
-            wire.seen(Request(environ))
-        return original(self, environ, start_response)
-
-    monkeypatch.setattr(DomainDispatcherApplication, "__call__", call)
-    return wire
 
 
 @dataclass

@@ -13,7 +13,8 @@ from kyra_etl.aws.bucket import open_bucket
 from kyra_etl.errors import AccessError, CollectError, ObjectError, ObjectGone, TransientError
 from kyra_etl.model import Integration
 from kyra_etl.ports import LogBucket
-from tests.aws.conftest import BUCKET, CUSTOMER, EXTERNAL_ID, FOLDER, Answer, Customer, key_of, log_file, utc_now
+from tests.aws.conftest import BUCKET, CUSTOMER, FOLDER, Answer, Customer, key_of, log_file, utc_now
+from tests.planted import EXTERNAL_ID
 
 Scripted = Callable[[Callable[[str, str], Answer]], str]
 
@@ -50,7 +51,7 @@ def test_every_page_of_a_listing_is_read(
     monkeypatch.setattr(moto.settings, "get_s3_default_max_keys", lambda: 3)
     customer.put(*(key_of(number) for number in range(10)))
     customer.put(*(f"AWSLogs/{account:012d}/CloudTrail/x" for account in range(10)), body=b"")
-    wire.actions.clear()
+    wire.calls.clear()
     bucket = open_bucket(integration)
     assert [file.key for file in bucket.files(f"{FOLDER}/")] == [key_of(number) for number in range(10)]
     accounts = [f"{account:012d}" for account in range(10)]
@@ -76,8 +77,8 @@ def test_objects_are_read_as_stored_whatever_their_content_encoding(
 
 def test_a_missing_object_is_gone_and_an_archived_one_waits(customer: Customer, integration: Integration) -> None:
     bucket = open_bucket(integration)
-    with pytest.raises(ObjectGone, match=f"s3://{BUCKET}/nowhere no longer exists"):
-        bucket.read("nowhere")
+    with pytest.raises(ObjectGone, match=f"s3://{BUCKET}/AWSLogs/nowhere no longer exists"):
+        bucket.read("AWSLogs/nowhere")
     customer.client("s3").put_object(Bucket=BUCKET, Key=key_of(1), Body=b"x", StorageClass="GLACIER")
     with pytest.raises(ObjectError, match="is archived") as archived:
         bucket.read(key_of(1))
@@ -230,7 +231,7 @@ def test_the_environment_s_own_settings_do_not_lead_the_quick_client_astray(
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/nobody",
     }.items():
         monkeypatch.setenv(name, value)
-    wire.actions.clear()
+    wire.calls.clear()
     assert bucket.read(key_of(1)) == log_file()
     assert wire.actions == ["s3:GetObject"]
     assert bucket._failures == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import boto3
@@ -12,8 +13,8 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyra_etl.aws.failures import TABLE, UNKNOWN, match
-from kyra_etl.aws.mapping import translate, translated
+from kyra_etl.aws.failures import TABLE, UNKNOWN, Row, match
+from kyra_etl.aws.mapping import reported, translate, translated
 from kyra_etl.errors import AccessError, CollectError, KyraError, ObjectError, ObjectGone, TransientError
 
 ROLE = "arn:aws:iam::111122223333:role/kyra-etl"
@@ -28,6 +29,9 @@ CALLS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "GetObject": ("s3", "get_object", {"Bucket": "logs", "Key": "a/b.json.gz"}, "s3://logs/a/b.json.gz"),
     "DescribeTrails": ("cloudtrail", "describe_trails", {}, "trails in eu-west-1"),
     "GetTrailStatus": ("cloudtrail", "get_trail_status", {"Name": "everything"}, "trail everything"),
+    "LookupEvents": ("cloudtrail", "lookup_events", {}, "events of eu-west-1"),
+    "GetEventSelectors": ("cloudtrail", "get_event_selectors", {"TrailName": "everything"}, "trail everything"),
+    "GetQueueAttributes": ("sqs", "get_queue_attributes", {"QueueUrl": "https://q"}, "the queue of notices"),
     "ReceiveMessage": ("sqs", "receive_message", {"QueueUrl": "https://q"}, "the queue of notices"),
     "Subscribe": ("sns", "subscribe", {"TopicArn": TOPIC, "Protocol": "sqs"}, f"topic {TOPIC}"),
 }
@@ -68,7 +72,7 @@ ROWS: list[tuple[str, str, str, int, str, type[KyraError], str, str]] = [
     ("region_disabled", "AssumeRole", "RegionDisabledException", 403, "STS is not activated in this region",
      AccessError, "not enabled", "Enable"),
     ("bad_parameter", "AssumeRole", "ValidationError", 400, "1 validation error detected", CollectError,
-     "cannot take", "integration add"),
+     "cannot take", "integration change"),
     ("throttled", "ListObjectsV2", "SlowDown", 503, "Please reduce your request rate.", TransientError,
      "slow down", "next run"),
     ("throttled", "GetObject", "SlowDown", 503, "Please reduce your request rate.", ObjectError,
@@ -133,6 +137,19 @@ ROWS: list[tuple[str, str, str, int, str, type[KyraError], str, str]] = [
     ("call_denied", "GetTrailStatus", "AccessDeniedException", 400,
      NOT_AUTHORIZED.format("cloudtrail:GetTrailStatus", "*"), AccessError, "cloudtrail:GetTrailStatus",
      "kyra integration policy"),
+    ("call_denied", "LookupEvents", "AccessDeniedException", 400,
+     NOT_AUTHORIZED.format("cloudtrail:LookupEvents", "*"), AccessError, "cloudtrail:LookupEvents",
+     "Allow cloudtrail:LookupEvents"),
+    ("call_denied", "GetEventSelectors", "AccessDeniedException", 400,
+     NOT_AUTHORIZED.format("cloudtrail:GetEventSelectors", "*"), AccessError, "cloudtrail:GetEventSelectors",
+     "Allow cloudtrail:GetEventSelectors"),
+    ("no_trail", "GetEventSelectors", "CloudTrailARNInvalidException", 400, "bad ARN", CollectError, "no such trail",
+     "ARN"),
+    ("throttled", "LookupEvents", "ThrottlingException", 400, "Rate exceeded", TransientError, "slow down", "next run"),
+    ("no_queue", "GetQueueAttributes", "AWS.SimpleQueueService.NonExistentQueue", 400, "gone", CollectError,
+     "queue of notices does not exist", "get-queue-url"),
+    ("call_denied", "GetQueueAttributes", "AccessDenied", 403, "Access to the resource is denied.", AccessError,
+     "sqs:GetQueueAttributes is denied", "Allow sqs:GetQueueAttributes"),
     ("unexpected", "ListObjectsV2", "NeverHeardOf", 418, "I am a teapot", CollectError, "I am a teapot",
      "ListObjectsV2"),
     ("unexpected", "GetObject", "NeverHeardOf", 418, "I am a teapot", ObjectError, "I am a teapot", "GetObject"),
@@ -156,6 +173,40 @@ EXCEPTIONS: list[tuple[str, str, Exception, type[KyraError]]] = [
     ("unreachable", "GetObject", ConnectionResetError("reset by peer"), TransientError),
     ("unreachable", "GetObject", OSError("no route to host"), TransientError),
 ]
+
+# row, what CloudTrail did, the error in the trail's status, a word of the message, words of the remedy in their order
+REPORTED: list[tuple[str, str, str, str, str]] = [
+    ("delivery_no_bucket", "Delivery", "NoSuchBucket", "bucket does not exist", "--s3-bucket-name"),
+    ("delivery_kms", "Delivery", "KMS.DisabledException", "cannot use its KMS key", "enable the key.*GenerateDataKey"),
+    ("delivery_denied", "Delivery", "AccessDenied", "cannot deliver", "s3:PutObject.*aws:SourceArn.*KMS key"),
+    ("delivery_denied", "Delivery", "InsufficientS3BucketPolicyException", "cannot deliver", "s3:GetBucketAcl"),
+    ("notification_no_topic", "Notification", "NotFound", "topic does not exist", "--sns-topic-name"),
+    ("notification_denied", "Notification", "AuthorizationError", "cannot notify", "sns:Publish.*KMS key"),
+]
+
+
+@pytest.mark.parametrize(("row", "operation", "code", "said", "remedy"), REPORTED)
+def test_an_error_of_a_trail_s_status_becomes_an_error_with_a_remedy(
+    row: str, operation: str, code: str, said: str, remedy: str
+) -> None:
+    found = reported(code, operation, "trail everything")
+    assert match(code, operation, code).name == row
+    assert type(found) is CollectError
+    assert said in found.message
+    assert f"({code})" in found.message
+    assert re.search(remedy, found.remedy)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if "ikeliest first" in row.remedy], ids=lambda row: row.name)
+def test_where_one_answer_has_several_causes_they_are_listed(row: Row) -> None:
+    assert row.remedy.startswith("Likeliest first: ")
+    assert ";" in row.remedy
+
+
+def test_the_answers_that_have_several_causes_list_them() -> None:
+    """As AWS gives one answer for several causes: facts on AssumeRole, ListBucket and GetObject."""
+    listing = {row.name for row in TABLE if "ikeliest first" in row.remedy}
+    assert {"assume_role", "list_denied", "access_denied", "delivery_denied", "notification_denied"} <= listing
 
 
 @pytest.mark.parametrize(("row", "operation", "code", "status", "text", "error", "said", "remedy"), ROWS)
@@ -196,6 +247,7 @@ def test_an_exception_of_botocore_becomes_an_error_with_a_remedy(
 def test_every_row_of_the_table_is_tried() -> None:
     tried = [match(code, operation, text) for _, operation, code, _, text, *_ in ROWS]
     tried += [match(type(cause).__name__, operation, str(cause)) for _, operation, cause, _ in EXCEPTIONS]
+    tried += [match(code, operation, code) for _, operation, code, _, _ in REPORTED]
     assert [row.name for row in TABLE if row not in tried] == []
 
 

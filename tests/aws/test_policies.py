@@ -1,62 +1,93 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
+import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kyra_etl.aws import policies
+from kyra_etl.aws import commands, policies
 from kyra_etl.errors import UsageError
 from kyra_etl.model import Integration
-from tests.aws.conftest import BUCKET, CUSTOMER, EXTERNAL_ID, ROLE
+from tests.aws.conftest import BUCKET, CUSTOMER, ROLE
+from tests.planted import EXTERNAL_ID
 
 TOPIC = f"arn:aws:sns:eu-west-1:{CUSTOMER}:cloudtrail"
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/999988887777/cloudtrail"
+
+
+KEY = "arn:aws:kms:eu-west-1:111122223333:key/a"
 
 
 def allowed(document: Any) -> set[str]:
     return {action for statement in document["Statement"] for action in statement["Action"]}
 
 
-def test_permissions_name_each_action_and_the_one_bucket(integration: Integration) -> None:
-    document = policies.permission_policy(integration)
-    listing, reading, trails = document["Statement"]
-    assert listing["Resource"] == f"arn:aws:s3:::{BUCKET}"
-    assert listing["Condition"] == {"StringLike": {"s3:prefix": "AWSLogs/*"}}
-    assert reading["Resource"] == f"arn:aws:s3:::{BUCKET}/AWSLogs/*"
-    assert trails["Resource"] == "*"
-    assert allowed(document) <= policies.ACTIONS
+def test_the_permission_policy_is_the_published_one_word_for_word(integration: Integration) -> None:
+    assert policies.POLICY_NAME == "KYRAMDRCloudTrailReadOnly"
+    assert policies.permission_policy(replace(integration, sns_topic_arn=TOPIC)) == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "AllowCloudTrailBucketAccess",
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/AWSLogs/*"],
+            },
+            {
+                "Sid": "AllowSNSSubscription",
+                "Effect": "Allow",
+                "Action": ["sns:Subscribe", "sns:ConfirmSubscription"],
+                "Resource": TOPIC,
+            },
+            {
+                "Sid": "AllowCloudTrailDescribe",
+                "Effect": "Allow",
+                "Action": ["cloudtrail:DescribeTrails", "cloudtrail:GetTrailStatus", "cloudtrail:LookupEvents"],
+                "Resource": "*",
+            },
+        ],
+    }
 
 
 def test_permissions_only_read_and_have_no_wildcard_actions(integration: Integration) -> None:
-    everything = replace(integration, sns_topic_arn=TOPIC, queue_url=QUEUE)
-    actions = allowed(policies.permission_policy(everything, kms_key_arns=["arn:aws:kms:eu-west-1:1:key/a"]))
-    assert actions == policies.ACTIONS
+    theirs = f"https://sqs.eu-west-1.amazonaws.com/{CUSTOMER}/logs"
+    everything = replace(integration, sns_topic_arn=TOPIC, queue_url=theirs, additions=policies.CHOSEN)
+    actions = allowed(policies.permission_policy(everything, kms_key_arns=[KEY]))
+    added = {action for one in policies.ADDITIONS.values() for action in one.actions}
+    assert actions == policies.DEFAULT_ACTIONS | added
     assert not any("*" in action for action in actions)
     writes = {action for action in actions if not action.partition(":")[2].startswith(("Get", "List", "Describe"))}
-    assert writes == {"cloudtrail:LookupEvents", "kms:Decrypt", "sqs:ReceiveMessage", "sqs:DeleteMessage"}
+    assert writes == {
+        *("cloudtrail:LookupEvents", "kms:Decrypt", "sqs:ReceiveMessage", "sqs:DeleteMessage"),
+        *("sns:Subscribe", "sns:ConfirmSubscription"),
+    }
 
 
-def test_a_prefix_narrows_both_listing_and_reading(integration: Integration) -> None:
-    listing, reading, _ = policies.permission_policy(replace(integration, prefix="org/a*b"))["Statement"]
-    assert listing["Condition"]["StringLike"]["s3:prefix"] == "org/a${*}b/AWSLogs/*"
-    assert reading["Resource"] == f"arn:aws:s3:::{BUCKET}/org/a${{*}}b/AWSLogs/*"
+def test_a_prefix_narrows_reading(integration: Integration) -> None:
+    reading = policies.permission_policy(replace(integration, prefix="org/a*b"))["Statement"][0]
+    assert reading["Resource"][1] == f"arn:aws:s3:::{BUCKET}/org/a${{*}}b/AWSLogs/*"
 
 
-def test_keys_and_queues_are_asked_for_only_where_there_are_any(integration: Integration) -> None:
-    assert "kms:Decrypt" not in allowed(policies.permission_policy(integration))
-    key = "arn:aws:kms:eu-west-1:111122223333:key/a"
-    assert policies.permission_policy(integration, kms_key_arns=[key])["Statement"][-1]["Resource"] == [key]
+def test_additions_are_asked_for_only_where_they_are_wanted_and_each_has_its_reason(integration: Integration) -> None:
+    assert allowed(policies.permission_policy(integration)) <= policies.DEFAULT_ACTIONS
+    assert policies.permission_policy(integration, kms_key_arns=[KEY])["Statement"][-1]["Resource"] == [KEY]
+    (*_, selectors) = policies.permission_policy(replace(integration, additions=("event-selectors",)))["Statement"]
+    assert selectors["Action"] == ["cloudtrail:GetEventSelectors"]
+    assert "sqs:ReceiveMessage" not in allowed(policies.permission_policy(replace(integration, queue_url=QUEUE)))
+    assert all(one.reason.endswith(".") for one in policies.ADDITIONS.values())
+
+
+def test_the_key_lets_the_one_role_decrypt(integration: Integration) -> None:
+    statement = policies.documents(integration, kms_key_arns=[KEY])["key"]
+    assert (statement["Principal"], statement["Action"]) == ({"AWS": ROLE}, ["kms:Decrypt"])
 
 
 @pytest.mark.parametrize(
     ("trusted", "principal"),
     [
-        ("999988887777", "arn:aws:iam::999988887777:root"),
+        ("999988887777", "arn:aws:iam::999988887777:role/KYRACloudSensor"),
         ("arn:aws:iam::999988887777:role/runner", "arn:aws:iam::999988887777:role/runner"),
     ],
 )
@@ -87,7 +118,7 @@ def test_every_arn_is_of_the_integration_s_partition(role_arn: str | None, regio
     there = Integration("x", "logs", role_arn=role_arn, region=region, external_id="kyra-x")
     text = json.dumps(policies.documents(there, trusted="999988887777"))
     assert f"arn:{partition}:s3:::logs" in text
-    assert f"arn:{partition}:iam::999988887777:root" in text
+    assert f"arn:{partition}:iam::999988887777:role/KYRACloudSensor" in text
     assert text.count("arn:") == text.count(f"arn:{partition}:")
 
 
@@ -120,39 +151,54 @@ def test_a_queue_s_url_tells_its_arn(url: str, arn: str) -> None:
     assert policies.queue_arn(url) == arn
 
 
-def test_commands_can_be_pasted_into_a_shell(integration: Integration, tmp_path: Path) -> None:
-    there = replace(
+# ── IAM's grammar ──
+
+ELEMENTS = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
+ARN = r"arn:(aws|aws-us-gov|aws-cn):[a-z0-9-]+:[a-z0-9*-]*:([0-9]{12}|\*)?:.+"
+
+
+def faults(document: Any) -> list[str]:
+    """What IAM would say about a policy: the grammar of its elements, and who may be named how."""
+    found = [] if set(document) == {"Version", "Statement"} and document["Version"] == "2012-10-17" else ["policy"]
+    sids = [statement["Sid"] for statement in document["Statement"]]
+    found += ["Sid"] * (len(set(sids)) != len(sids))
+    for statement in document["Statement"]:
+        listed = {name: value if isinstance(value, list) else [value] for name, value in statement.items()}
+        found += sorted(set(statement) - ELEMENTS)
+        found += [sid for sid in listed["Sid"] if not re.fullmatch(r"[A-Za-z0-9]+", sid)]
+        found += [effect for effect in listed["Effect"] if effect not in ("Allow", "Deny")]
+        found += [action for action in listed["Action"] if not re.fullmatch(r"[a-z0-9-]+:[A-Z][A-Za-z0-9]+", action)]
+        found += [one for one in listed.get("Resource", []) if one != "*" and not re.fullmatch(ARN, one)]
+        for kind, name in statement.get("Principal", {}).items():
+            found += [] if kind == "Service" or re.fullmatch(ARN, name) else [name]
+        for operator, keys in statement.get("Condition", {}).items():
+            found += [] if operator in ("StringEquals", "StringLike", "ArnLike", "ArnEquals") else [operator]
+            found += [key for key in keys if not re.fullmatch(r"[a-z0-9]+:[A-Za-z0-9-]+", key)]
+    return found
+
+
+def everything(integration: Integration) -> Integration:
+    return replace(
         integration,
-        role_arn=f"arn:aws:iam::{CUSTOMER}:role/security/tools/kyra",
         sns_topic_arn=TOPIC,
-        queue_url=QUEUE,
-        external_id="it's-$HOME",
+        queue_url=f"https://sqs.eu-west-1.amazonaws.com/{CUSTOMER}/logs",
+        additions=policies.CHOSEN,
+        organization_id="o-a1b2c3d4e5",
     )
-    wanted = policies.documents(there, trusted="999988887777")
-    commands = policies.commands(there, wanted)
-    fake = tmp_path / "bin" / "aws"
-    fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\necho "$@" >> calls\n')
-    fake.chmod(0o755)
-    script = f"PATH={shlex.quote(str(fake.parent))}:$PATH\n" + "\n".join(commands)
-    subprocess.run(["sh", "-eu", "-c", script], cwd=tmp_path, check=True, timeout=60)
-    for name in ("permissions", "trust", "topic", "queue-attributes"):
-        assert json.loads((tmp_path / f"{name}.json").read_text()) == wanted[name]
-    calls = (tmp_path / "calls").read_text().splitlines()
-    assert [" ".join(call.split()[:2]) for call in calls] == [
-        "iam create-role",
-        "iam put-role-policy",
-        "sns set-topic-attributes",
-        "sqs set-queue-attributes",
-        "sns subscribe",
-    ]
-    assert "--role-name kyra --path /security/tools/" in calls[0]
 
 
-def test_without_a_role_yet_the_commands_make_one(integration: Integration) -> None:
-    fresh = replace(integration, role_arn=None)
-    commands = policies.commands(fresh, policies.documents(fresh, trusted="999988887777"))
-    assert any(command.startswith("aws iam create-role --role-name kyra-etl --assume") for command in commands)
+def test_every_policy_keeps_to_iam_s_grammar(integration: Integration) -> None:
+    there = everything(integration)
+    found = policies.documents(there, trusted="999988887777", kms_key_arns=[KEY])
+    bucket = policies.bucket_policy(policies.terms(there), commands.trail_arn(there), [CUSTOMER, "o-a1b2c3d4e5"])
+    documents = [found["permissions"], found["trust"], found["topic"], found["queue"], policies.policy(found["key"])]
+    assert [faults(document) for document in (*documents, bucket)] == [[]] * 6
+    assert len(json.dumps(found["permissions"], separators=(",", ":"))) < 6_144, "the size of a managed policy"
+
+
+def test_aws_itself_takes_the_policy_with_every_addition(customer: Any, integration: Integration) -> None:
+    document = policies.permission_policy(everything(integration), kms_key_arns=[KEY])
+    customer.client("iam").create_policy(PolicyName=policies.POLICY_NAME, PolicyDocument=json.dumps(document))
 
 
 def test_aws_itself_takes_the_role(customer: Any, integration: Integration) -> None:

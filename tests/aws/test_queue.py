@@ -22,8 +22,9 @@ from kyra_etl.lake import open_lake
 from kyra_etl.model import Integration, Limits, Message, RunReport
 from kyra_etl.state import State
 from kyra_etl.sync import sync
-from tests.aws.conftest import BUCKET, CUSTOMER, Answer, Customer, Wire, utc_now
+from tests.aws.conftest import BUCKET, CUSTOMER, Answer, Customer, utc_now
 from tests.aws.test_notices import confirmation, envelope, event_bridge, s3_event
+from tests.wire import Wire
 
 OURS = "123456789012"
 TODAY = utc_now().date()
@@ -211,7 +212,7 @@ def test_many_notices_of_one_folder_cost_one_request(house: House, wire: Wire) -
     house.customer.put(*(key(number) for number in range(100, 140)))
     house.send(*(notice(key(number)) for number in range(100, 140)))
     house.sqs.set_queue_attributes(QueueUrl=house.url, Attributes={"VisibilityTimeout": "30"})
-    wire.actions.clear()
+    wire.calls.clear()
     run_id = house.state.runs.start("sync", house.integration.name, utc_now())
     queue = open_queue(house.integration)
     assert queue is not None
@@ -223,20 +224,21 @@ def test_many_notices_of_one_folder_cost_one_request(house: House, wire: Wire) -
     assert (heard.hinted, heard.missing, heard.requests) == (40, 0, 1)
     assert wire.actions.count("s3:ListBucket") == 2, "one tells the region"
     assert wire.actions.count("sqs:DeleteMessage") == 4
-    assert set(wire.actions) <= policies.ACTIONS | {"sts:AssumeRole"}
+    assert set(wire.actions) <= policies.DEFAULT_ACTIONS | {"sts:AssumeRole", *policies.ADDITIONS["queue"].actions}
 
 
 # ── who asks, and the subscription ──
 
 
+@pytest.mark.additions("queue")
 def test_our_queue_is_asked_as_ourselves_and_the_customer_s_as_the_role(house: House, wire: Wire) -> None:
-    wire.actions.clear()
+    wire.calls.clear()
     assert open_queue(house.integration).receive(0) == []  # type: ignore[union-attr]
     assert wire.actions == ["sqs:ReceiveMessage"]
 
     theirs = house.customer.client("sqs").create_queue(QueueName="theirs")["QueueUrl"]
     assert f"/{CUSTOMER}/" in theirs
-    wire.actions.clear()
+    wire.calls.clear()
     assert open_queue(replace(house.integration, queue_url=theirs)).receive(0) == []  # type: ignore[union-attr]
     assert wire.actions == ["sts:AssumeRole", "sqs:ReceiveMessage"]
 
@@ -258,7 +260,7 @@ def test_the_queue_is_subscribed_in_the_topic_s_region_and_hears_of_files(house:
 
 
 def test_a_customer_s_topic_is_subscribed_to_by_ourselves(house: House, wire: Wire) -> None:
-    wire.actions.clear()
+    wire.calls.clear()
     assert SqsQueue(Session(house.integration)).subscribe().startswith(f"{house.integration.sns_topic_arn}:")
     assert wire.actions == ["sns:Subscribe"]
 

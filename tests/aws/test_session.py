@@ -11,7 +11,8 @@ from kyra_etl.aws.bucket import open_bucket
 from kyra_etl.aws.session import Session
 from kyra_etl.errors import AccessError, CollectError
 from kyra_etl.model import Integration
-from tests.aws.conftest import BUCKET, CUSTOMER, EXTERNAL_ID, ROLE, Customer, key_of
+from tests.aws.conftest import BUCKET, CUSTOMER, ROLE, Customer, key_of
+from tests.planted import EXTERNAL_ID, QUEUE_URL
 
 
 def test_without_a_role_the_machine_s_own_credentials_are_used(s3_server: str) -> None:
@@ -41,12 +42,15 @@ def test_the_wrong_external_id_is_refused_with_a_checklist(
     assert error.value.__suppress_context__
 
 
-def test_whether_the_external_id_is_demanded_is_found_by_leaving_it_out(
+def test_whether_the_external_id_is_demanded_is_found_by_leaving_it_out_and_by_a_wrong_one(
     customer: Customer, integration: Integration, request: pytest.FixtureRequest
 ) -> None:
-    assert not Session(integration).demands_external_id()
+    session = Session(integration)
+    assert session.lets_in_without_external_id()
+    assert session.lets_in_with_wrong_external_id()
     request.getfixturevalue("guarded")
-    assert Session(integration).demands_external_id()
+    assert not session.lets_in_without_external_id()
+    assert not session.lets_in_with_wrong_external_id()
 
 
 def test_the_role_is_assumed_anew_before_its_credentials_expire(
@@ -103,9 +107,9 @@ def test_the_first_region_to_ask_is_of_the_role_s_partition(
 
 
 def test_neither_session_nor_bucket_shows_secrets(integration: Integration) -> None:
-    with_queue = replace(integration, queue_url="https://sqs.eu-west-1.amazonaws.com/111122223333/secret-queue")
+    with_queue = replace(integration, queue_url=QUEUE_URL)
     bucket = open_bucket(with_queue)
     shown = f"{bucket!r} {bucket.session!r} {with_queue!r}"
     assert BUCKET in shown
     assert EXTERNAL_ID not in shown
-    assert "secret-queue" not in shown
+    assert QUEUE_URL not in shown

@@ -73,4 +73,4 @@ def test_policy_asks_who_we_are(kyra: Kyra, s3_server: str) -> None:
     kyra("integration", "add", "prod", "--bucket", "example-logs", "--role-arn", role)
     trust = kyra("integration", "policy", "prod", "--json").json["documents"]["trust"]
 
-    assert trust["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+    assert trust["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::123456789012:role/KYRACloudSensor"}

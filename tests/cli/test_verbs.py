@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kyra_etl import cli
+from tests import planted
 from tests.cli.conftest import ACCOUNT, Kyra, put, record
 
 SYNC_KEYS = {
@@ -178,7 +179,7 @@ def test_command_an_alert_suggests_finds_its_event(synced: Kyra) -> None:
 
 # ── integrations ──
 
-SECRETS = ("an-external-id-1", "https://sqs.eu-west-1.amazonaws.com/111122223333/queue")
+SECRETS = (planted.EXTERNAL_ID, planted.QUEUE_URL)
 ROLE = "arn:aws:iam::111122223333:role/reader"
 
 
@@ -205,7 +206,7 @@ def test_external_id_is_shown_by_policy_alone(kyra: Kyra, kyra_home: Path) -> No
 def test_check_of_a_folder(synced: Kyra) -> None:
     ran = synced("check", "prod", "--json")
     assert ran.code == 0
-    assert {*ran.json["probes"][0]} == {"name", "passed", "detail", "remedy"}
+    assert {*ran.json["probes"][0]} == {"name", "passed", "detail", "remedy", "permission", "warning"}
     assert synced("integration", "show", "prod", "--json").json["last_check"]["probes"] == ran.json["probes"]
 
 

@@ -41,8 +41,7 @@ class Window:
 class Integration:
     """A customer's configured connection to one bucket of CloudTrail log files.
 
-    `external_id` is a secret shared with the customer: it is stored, sent to STS, and shown by
-    `kyra integration policy` alone; `repr` leaves it out. With `organization_id` the trail is an organization's.
+    `external_id` is a secret shared with the customer: stored, sent to STS, shown by `kyra integration policy` alone.
     `additions` are the optional permissions its role has (`kyra_etl.aws.policies.ADDITIONS`).
     """
 
@@ -274,10 +273,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question of `check` and its answer; `passed` is None when it could not be asked.
-
-    `permission` is what asking it needs: an IAM action of the role, or nothing.
-    """
+    """One question of `check`, its answer (None: not asked), and the IAM action it needs."""
 
     name: str
     passed: bool | None

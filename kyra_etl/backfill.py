@@ -21,7 +21,8 @@ from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import Surveyed, discover_days, survey
 from kyra_etl.errors import StateError, UsageError
 from kyra_etl.lake import Lake
-from kyra_etl.model import Found, Integration, Limits, RunReport, Window
+from kyra_etl.listing import Found
+from kyra_etl.model import Integration, Limits, RunReport, Window
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
 from kyra_etl.run import Kit, Recorded, Run, load_found, recorded, renewing, report, run_detections

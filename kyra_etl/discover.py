@@ -20,8 +20,8 @@ from datetime import date, datetime, timedelta
 from kyra_etl import cadence
 from kyra_etl.cloudtrail import keys
 from kyra_etl.errors import CollectError
-from kyra_etl.listing import Page, Seen, Task, pages
-from kyra_etl.model import ACCOUNT, LOGS, Folder, Found, Integration, Limits, LogFile, Window
+from kyra_etl.listing import Found, Page, Seen, Task, pages
+from kyra_etl.model import ACCOUNT, LOGS, Folder, Integration, Limits, LogFile, Window
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.state import State
 

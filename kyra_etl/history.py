@@ -16,7 +16,8 @@ from kyra_etl.cloudtrail import hours
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import UsageError
 from kyra_etl.lake import Lake
-from kyra_etl.model import Found, Integration, LedgerEntry, Limits, RunReport, Window
+from kyra_etl.listing import Found
+from kyra_etl.model import Integration, LedgerEntry, Limits, RunReport, Window
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
 from kyra_etl.run import Kit, Run, load_planned, recorded, report, run_detections

@@ -18,6 +18,25 @@ AHEAD = 2
 """Pages asked for ahead, by thread: with the page's size this bounds the memory of a listing of any length."""
 
 
+@dataclass(slots=True)
+class Found:
+    """What listing saw, while it goes on: `listed == already_loaded + linked to the run + ignored`."""
+
+    listed: int = 0
+    already_loaded: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    """LIST requests made."""
+    folders: Counter[str] = field(default_factory=Counter)
+    """Folders listed, by tier."""
+    waiting: int = 0
+    """Folders that were due, and are left to the next run by a budget."""
+    waiting_new: int = 0
+    """Of those, the ones that were never listed."""
+    problem: CollectError | None = None
+    """Why a folder could not be listed, the first of them; the others were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A folder to list: its keys below `prefix` that come after `start_after`.

@@ -11,7 +11,8 @@ from kyra_etl.cloudtrail import keys
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import ObjectError, ObjectGone, UsageError
 from kyra_etl.lake import Lake, layout
-from kyra_etl.model import Found, Limits, LogFile, RunReport
+from kyra_etl.listing import Found
+from kyra_etl.model import Limits, LogFile, RunReport
 from kyra_etl.ports import Clock, Progress, Silent
 from kyra_etl.run import Kit, Run, load_found, recorded, report, run_detections
 from kyra_etl.settle import tidy

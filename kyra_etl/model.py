@@ -6,13 +6,10 @@ Windows are half-open, [start, end).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
-
-from kyra_etl.errors import CollectError
 
 LogFileState = Literal["pending", "planned", "loaded", "quarantined", "gone"]
 """Where a log file stands in the ledger. Ignored keys are counted, not kept."""
@@ -132,25 +129,6 @@ class Folder:
     @property
     def is_logs(self) -> bool:
         return self.kind == LOGS
-
-
-@dataclass(slots=True)
-class Found:
-    """What listing saw, while it goes on: `listed == already_loaded + linked to the run + ignored`."""
-
-    listed: int = 0
-    already_loaded: int = 0
-    ignored: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
-    """LIST requests made."""
-    folders: Counter[str] = field(default_factory=Counter)
-    """Folders listed, by tier."""
-    waiting: int = 0
-    """Folders that were due, and are left to the next run by a budget."""
-    waiting_new: int = 0
-    """Of those, the ones that were never listed."""
-    problem: CollectError | None = None
-    """Why a folder could not be listed, the first of them; the others were."""
 
 
 @dataclass(frozen=True, slots=True)

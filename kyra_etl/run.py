@@ -17,7 +17,8 @@ from kyra_etl.errors import KyraError, StateError
 from kyra_etl.fetch import decoders
 from kyra_etl.hints import Heard
 from kyra_etl.lake import Lake
-from kyra_etl.model import Batch, DetectReport, Found, Integration, LedgerEntry, Limits, RunReport
+from kyra_etl.listing import Found
+from kyra_etl.model import Batch, DetectReport, Integration, LedgerEntry, Limits, RunReport
 from kyra_etl.owner import is_gone, name_of, owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
 from kyra_etl.publish import publish_run

@@ -18,7 +18,8 @@ from benchmarks import tiny_s3
 from kyra_etl import cadence, discover, listing
 from kyra_etl.aws.bucket import open_bucket
 from kyra_etl.errors import AccessError, CollectError, TransientError
-from kyra_etl.model import LOGS, Folder, Found, Integration, Limits, LogFile, Window
+from kyra_etl.listing import Found
+from kyra_etl.model import LOGS, Folder, Integration, Limits, LogFile, Window
 from kyra_etl.ports import LogBucket, Silent
 from kyra_etl.state import State
 from kyra_etl.status import status

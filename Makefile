@@ -46,9 +46,10 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.project ## Time `kyra load` against DuckDB reading the same files, and fetching against boto3
+bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, and the detections against loading
 	@$(BIN)/python benchmarks/load.py $(ARGS)
 	@$(BIN)/python benchmarks/fetch.py
+	@$(BIN)/python benchmarks/detect.py
 
 evaluate: $(VENV)/.project ## Measure the detections: recall, noise, agreement; docs/evaluation.md
 	@$(BIN)/python -m evaluation $(ARGS)

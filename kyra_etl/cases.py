@@ -104,7 +104,9 @@ class Bench:
         self._folder = TemporaryDirectory(prefix="kyra-cases-")
         self._lake = open_lake(self._folder.name)
         self._committed = _Committed(self._lake)
-        self._engine = Engine(self._lake, self._committed, resources.views_dir())
+        self._engine = Engine(
+            self._lake, self._committed, resources.views_dir(), trusted=resources.detections_dir(), threads=1
+        )
 
     def __enter__(self) -> Bench:
         return self
@@ -131,7 +133,7 @@ class Bench:
         found: dict[tuple[str, str, str], Finding] = {}
         for batch in batches:
             new = self._committed.add(batch, case)
-            self._engine.take(lambda new=new: new)  # type: ignore[misc]
+            self._engine.take(lambda new=new: new, detections=[ready])  # type: ignore[misc]
             found |= by_anchor(self._engine.evaluate(ready))
         return tuple(alerts_of(detection, found.values()))
 

@@ -15,10 +15,14 @@ from kyra_etl.detection.alerts import as_historical, by_anchor
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake
-from kyra_etl.lake.engine import IN_MEMORY, Engine
+from kyra_etl.lake.engine import Engine
+from kyra_etl.lake.relations import IN_MEMORY
 from kyra_etl.model import DataFile, DetectReport, Finding, Window
 from kyra_etl.ports import Progress, Silent
 from kyra_etl.state import QueueEntry, State
+
+SMALL = 20_000
+"""Queued events up to this number are looked at by one thread: more would cost more than they save."""
 
 
 @dataclass
@@ -69,28 +73,38 @@ def detect_queued(
         return tally.report()
     progress.stage("Detecting", len(waiting))
     by_id = {detection.id: detection for detection in corpus.detections}
-    with _engine(lake, state) as engine:
-        for batches, rows in _chunks(state, waiting):
-            engine.take(partial(_files_of, state, batches), batches=batches, rows=rows)
+    chunks = list(_chunks(state, waiting))
+    small = sum(rows for _, rows in chunks) <= SMALL
+    with _engine(lake, state, threads=1 if small else None) as engine:
+        for batches, rows in chunks:
+            chosen = _by_detection(waiting, batches)
+            ready = [by_id[id_] for id_ in chosen]
+            engine.take(partial(_files_of, state, batches), batches=batches, rows=rows, detections=ready)
             tally.batches += len(batches)
             tally.events += rows
-            for id_, chosen in _by_detection(waiting, batches).items():
-                _run_queued(engine, state, by_id[id_], chosen, chosen == batches, now, tally)
-                progress.advance(len(chosen))
+            quiet: list[tuple[str, str]] = []
+            for id_, own in chosen.items():
+                if not _run_queued(engine, state, by_id[id_], own, own == batches, now, tally):
+                    quiet += [(batch_id, id_) for batch_id in sorted(own)]
+                progress.advance(len(own))
+            state.queue.clear(quiet)
     return tally.report()
 
 
 def _run_queued(
     engine: Engine, state: State, detection: Detection, batches: set[str], whole: bool, now: datetime, tally: _Tally
-) -> None:
+) -> bool:
+    """False when nothing was found, and nothing recorded: the entries are to be taken off the queue."""
     try:
         findings = _evaluate(engine, detection, None if whole else batches, tally)
     except (DetectionError, LakeError) as error:
         tally.failed[detection.id] = None
         for batch_id in sorted(batches):
             state.queue.fail(batch_id, detection.id, str(error), now)
-        return
-    _record(state, detection, findings, [(batch_id, detection.id) for batch_id in sorted(batches)], now, tally)
+        return True
+    if findings:
+        _record(state, detection, findings, [(batch_id, detection.id) for batch_id in sorted(batches)], now, tally)
+    return bool(findings)
 
 
 def detect_window(
@@ -120,7 +134,7 @@ def detect_window(
             start = datetime.combine(day, datetime.min.time())
             part = Window(max(window.start, start), min(window.end, start + timedelta(days=1)))
             files = state.ledger.data_files("events", first=day, last=day)
-            engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part)
+            engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part, detections=chosen)
             tally.events += sum(file.rows for file in files)
             for detection in chosen if files else ():
                 try:
@@ -185,19 +199,27 @@ def _record(
     tally.changed.update(dict.fromkeys(recorded.updated))
 
 
-def _engine(lake: Lake, state: State) -> Engine:
+def _engine(lake: Lake, state: State, threads: int | None = None) -> Engine:
     integrations = state.integrations.list()
     accounts: list[dict[str, Any]] = [
         {"account": each.account_id, "integration": each.name} for each in integrations if each.account_id
     ]
-    return Engine(lake, state.ledger, resources.views_dir(), trails=state.integrations.trails(None), accounts=accounts)
+    return Engine(
+        lake,
+        state.ledger,
+        resources.views_dir(),
+        trails=state.integrations.trails(None),
+        accounts=accounts,
+        trusted=resources.detections_dir(),
+        threads=threads,
+    )
 
 
 def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool) -> list[QueueEntry]:
     """The queue, without entries of detections that are gone; those of a broken file fail and wait."""
     usable = {detection.id for detection in corpus.detections}
     broken: dict[str, KyraError] = {problem.detection: problem.error for problem in corpus.problems}
-    wanted = []
+    wanted, gone = [], []
     for entry in state.queue.pending(live_only=live_only):
         if entry.detection in usable:
             wanted.append(entry)
@@ -205,7 +227,8 @@ def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_
             state.queue.fail(entry.batch_id, entry.detection, str(broken[entry.detection]), now)
             tally.failed[entry.detection] = None
         else:
-            state.queue.clear(entry.batch_id, entry.detection)
+            gone.append((entry.batch_id, entry.detection))
+    state.queue.clear(gone)
     return wanted
 
 

@@ -25,7 +25,19 @@ FENCE = "-- ---"
 MOST_TECHNIQUES = 3
 
 REQUIRED = ("title", "severity", "attack", "about", "group_by", "group_window")
-OPTIONAL = ("attack_legacy", "benign", "event_names", "lookback", "baseline", "params", "runbook", "references")
+OPTIONAL = (
+    *(
+        "attack_legacy",
+        "benign",
+        "event_names",
+        "only_named",
+        "lookback",
+        "baseline",
+        "params",
+        "runbook",
+        "references",
+    ),
+)
 
 PARAM_TYPES: Mapping[str, tuple[type, str]] = {
     "str": (str, "VARCHAR"),
@@ -85,6 +97,8 @@ class Detection:
     benign: tuple[str, ...] = ()
     event_names: frozenset[str] = frozenset()
     """Names that can make it fire; empty means any."""
+    only_named: bool = False
+    """`events` holds events of these names alone, so that many detections share one reading."""
     lookback: timedelta = timedelta()
     baseline: timedelta = timedelta()
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -185,6 +199,7 @@ class _Reader:
             attack_legacy=self._texts("attack_legacy"),
             benign=self._texts("benign"),
             event_names=frozenset(self._texts("event_names")),
+            only_named=self._only_named(),
             lookback=self._duration("lookback"),
             baseline=self._duration("baseline"),
             params=self._params(),
@@ -211,6 +226,12 @@ class _Reader:
             self._wrong(key, f"{key} {value!r} is no duration", 'Write for example "15m", "1h" or "30d".')
         assert span is not None
         return span
+
+    def _only_named(self) -> bool:
+        value = self._said.get("only_named", False)
+        if not isinstance(value, bool) or (value and not self._said.get("event_names")):
+            self._wrong("only_named", "only_named is true or false, and needs event_names", "Leave it out.")
+        return bool(value)
 
     def _attack(self) -> tuple[Attack, ...]:
         rows = self._said["attack"]

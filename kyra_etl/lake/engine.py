@@ -10,25 +10,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import duckdb
 
-from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.alerts import alert_id
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, guard, views
-from kyra_etl.lake.views import Rows, first_line, literal, reading
+from kyra_etl.lake.relations import Committed, Relations, moment, of_batches
+from kyra_etl.lake.views import Rows, first_line, literal
 from kyra_etl.model import SEVERITIES, DataFile, Finding, Window
 
 FINDING_COLUMNS = ("event_id", "event_time", "account", "region", "actor", "source_ip", "target", "summary")
 """What every detection returns; `severity`, `event_ids` and what it groups by may come on top."""
-
-IN_MEMORY = 200_000
-"""New events up to this number are held in memory once; more are read from their files by each detection."""
 
 SECONDS = 120.0
 """How long one detection may take."""
@@ -39,28 +37,12 @@ TRIES = 5
 _AT = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
 
-class Committed(Protocol):
-    """What the engine asks of the ledger."""
-
-    def data_files(
-        self, kind: str, *, accounts: Collection[str] | None, first: date | None, last: date | None
-    ) -> Sequence[DataFile]: ...
-
-    def historical_batches(self, batch_ids: Iterable[str]) -> set[str]: ...
-
-
-class _Reach(NamedTuple):
-    """Whom and when the new events of a detection concern."""
-
-    accounts: list[str]
-    first: datetime
-    last: datetime
-
-
 class Engine:
     """One connection for many detections. `take` new events, then `evaluate` each detection on them.
 
-    `macros` is the folder `sql/views`. Use as a context manager, or `close()`.
+    `macros` is the folder `sql/views`. Detections below the folder `trusted` are those that tests examine: their SQL
+    is not examined again, and needs no column that it does not mention. `threads` of None is one a core, which a small
+    batch does not repay. Use as a context manager, or `close()`.
     """
 
     def __init__(
@@ -71,12 +53,15 @@ class Engine:
         *,
         trails: Rows = (),
         accounts: Rows = (),
+        trusted: Path | None = None,
+        threads: int | None = None,
         seconds: float = SECONDS,
     ) -> None:
-        self._lake = lake
         self._committed = committed
+        self._trusted = trusted
         self._seconds = seconds
-        self._connection = _open(macros, lake)
+        self._connection = _open(macros, lake, threads)
+        self._relations = Relations(self._connection, lake, committed, self._trusts)
         self.know(trails, accounts)
         self.take(lambda: ())
 
@@ -100,15 +85,16 @@ class Engine:
         *,
         batches: Collection[str] | None = None,
         rows: int | None = None,
+        detections: Collection[Detection] = (),
     ) -> None:
         """Take the events of these data files as the new ones: those within the window, or of these batches.
 
         `rows` says how many they are, where the files hold others too. The list is asked for anew when a file of it
-        has been replaced meanwhile.
+        has been replaced meanwhile. What the `detections` named here look at in common is read once.
         """
-        self._listed, self._rows_taken = listed, rows
-        within = [f"event_time >= {_moment(window.start)} AND event_time < {_moment(window.end)}"] if window else []
-        self._within = " AND ".join([*within, *([_of(batches)] if batches is not None else [])]) or "true"
+        within = [f"event_time >= {moment(window.start)} AND event_time < {moment(window.end)}"] if window else []
+        chosen = " AND ".join([*within, *([of_batches(batches)] if batches is not None else [])]) or "true"
+        self._taking = partial(self._relations.take, listed, chosen, rows, detections)
         for attempt in range(1, TRIES + 1):
             try:
                 self._take()
@@ -118,12 +104,8 @@ class Engine:
                     raise
 
     def _take(self) -> None:
-        files = self._listed()
-        rows = f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) WHERE {self._within}"
-        known = sum(file.rows for file in files) if self._rows_taken is None else self._rows_taken
-        small = known <= IN_MEMORY
-        self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {rows if small else reading(EVENTS, ())}")
-        self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else rows}")
+        with _reading_lake():
+            self._taking()
 
     def evaluate(self, detection: Detection, batch_ids: Collection[str] | None = None) -> list[Finding]:
         """The findings that rest on at least one of the new events (of these batches, or all that were taken).
@@ -132,12 +114,11 @@ class Engine:
         """
         for attempt in range(1, TRIES + 1):
             try:
-                of = "true" if batch_ids is None else _of(batch_ids)
-                self._execute(f"CREATE OR REPLACE TEMP VIEW _new AS SELECT * FROM _taken WHERE {of}")
-                if not self._relate(detection):
-                    return []
-                self._run(detection)
-                return list(self._findings(detection))
+                with _reading_lake():
+                    if not self._relations.relate(detection, batch_ids):
+                        return []
+                    views.set_params(self._connection, [detection])
+                return list(self._findings(detection, self._run(detection)))
             except LakeError:
                 # A file may be published or replaced, and so move, between listing and reading: list once more.
                 if attempt == TRIES:
@@ -145,87 +126,44 @@ class Engine:
                 self._take()
         raise AssertionError("unreachable")
 
-    def _relate(self, detection: Detection) -> bool:
-        """Make `events` and `activity` for one detection; False when no new event concerns it."""
-        named = "true"
-        if detection.event_names:
-            named = f"event_name IN ({', '.join(map(literal, sorted(detection.event_names)))})"
-        reach = self._spans(named, 2 * detection.lookback)
-        if reach is None:
-            return False
-        if detection.lookback:
-            files = self._files("events", reach.accounts, reach.first, reach.last)
-            near = f"event_time BETWEEN {_moment(reach.first)} AND {_moment(reach.last)}"
-            self._execute(
-                f"CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM ({reading(EVENTS, files)}) AS e WHERE {near} "
-                "AND EXISTS (SELECT 1 FROM _spans AS s WHERE s.account = e.account "
-                "AND e.event_time BETWEEN s.first AND s.last)"
-            )
-        else:
-            self._execute("CREATE OR REPLACE TEMP VIEW events AS SELECT * FROM _new")
-        known: list[str] = []
-        if detection.baseline:
-            # A day more at the start: an activity row counts by its last use, which may lie later than its date begins.
-            start = reach.first - detection.baseline - timedelta(days=1)
-            known = self._files("activity", reach.accounts, start, reach.last)
-        self._execute(f"CREATE OR REPLACE TEMP VIEW activity AS {reading(ACTIVITY, known)}")
-        views.set_params(self._connection, [detection])
-        return True
-
-    def _spans(self, named: str, around: timedelta) -> _Reach | None:
-        """Merge the times around new events into few spans an account."""
-        margin = f"INTERVAL {int(around.total_seconds())} SECOND"
-        self._execute(
-            f"""CREATE OR REPLACE TEMP TABLE _spans AS
-            WITH edges AS (
-              SELECT DISTINCT account, event_time - {margin} AS first, event_time + {margin} AS last
-              FROM _new WHERE {named}
-            ), marked AS (
-              SELECT *, coalesce(first > max(last) OVER (PARTITION BY account ORDER BY first
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS starts FROM edges
-            ), numbered AS (
-              SELECT *, sum(starts::INT) OVER (PARTITION BY account ORDER BY first ROWS UNBOUNDED PRECEDING) AS span
-              FROM marked
-            )
-            SELECT account, min(first) AS first, max(last) AS last FROM numbered GROUP BY account, span"""
-        )
-        accounts, first, last = self._rows("SELECT list(DISTINCT account), min(first), max(last) FROM _spans")[0]
-        return _Reach(sorted(accounts), first, last) if accounts else None
-
-    def _files(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[str]:
-        files = self._committed.data_files(kind, accounts=accounts, first=first.date(), last=last.date())
-        near = [
-            file
-            for file in files
-            if (file.min_time is None or file.min_time <= last) and (file.max_time is None or file.max_time >= first)
-        ]
-        return self._lake.readable(near)
-
-    def _run(self, detection: Detection) -> None:
-        statement = _select(self._connection, detection)
+    def _run(self, detection: Detection) -> list[dict[str, Any]]:
+        if not self._trusts(detection):
+            _examined(self._connection, detection)
         timer = threading.Timer(self._seconds, self._connection.interrupt)
         timer.daemon = True
         timer.start()
         try:
             with _telling(detection, self._seconds):
-                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE _found AS {statement}")
+                cursor = self._connection.execute(_statement(detection))
+                names = [column[0] for column in cursor.description or ()]
+                rows = cursor.fetchall()
         finally:
             timer.cancel()
-        _expect_columns(detection, {row[0] for row in self._rows("DESCRIBE _found")})
+        _expect_columns(detection, set(names))
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def _findings(self, detection: Detection) -> Iterator[Finding]:
+    def _trusts(self, detection: Detection) -> bool:
+        return self._trusted is not None and Path(detection.path).is_relative_to(self._trusted)
+
+    def _findings(self, detection: Detection, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+        if not rows:
+            return
+        for row in rows:
+            _check(detection, row)
         with _telling(detection, self._seconds):
-            cursor = self._connection.execute("SELECT * FROM _found")
-            names = [column[0] for column in cursor.description or ()]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            if not rows:
-                return
-            for row in rows:
-                _check(detection, row)
-            ids = "list_append(event_ids, event_id)" if "event_ids" in names else "[event_id]"
+            pairs = {
+                (row["account"], each) for row in rows for each in (row["event_id"], *(row.get("event_ids") or ()))
+            }
             self._connection.execute(
                 "CREATE OR REPLACE TEMP TABLE _evidence AS "
-                f"SELECT DISTINCT account, unnest({ids}) AS event_id FROM _found"
+                "SELECT unnest($accounts) AS account, unnest($event_ids) AS event_id",
+                dict(
+                    zip(
+                        ("accounts", "event_ids"),
+                        map(list, zip(*sorted(p for p in pairs if p[1]), strict=True)),
+                        strict=True,
+                    )
+                ),
             )
             new = set(
                 self._rows("SELECT DISTINCT account, event_id FROM _new SEMI JOIN _evidence USING (account, event_id)")
@@ -244,10 +182,6 @@ class Engine:
             if any((finding.account, event_id) in new for event_id in finding.event_ids):
                 yield finding
 
-    def _execute(self, sql: str) -> None:
-        with _reading_lake():
-            self._connection.execute(sql)
-
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with _reading_lake():
             return self._connection.execute(sql).fetchall()
@@ -262,11 +196,10 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
         for detection in detections:
             try:
                 views.set_params(connection, [detection])
-                statement = _select(connection, detection)
+                _examined(connection, detection)
                 with _telling(detection, SECONDS):
-                    connection.execute(f"CREATE OR REPLACE TEMP TABLE _found AS {statement}")
-                    columns = connection.execute("DESCRIBE _found").fetchall()
-                _expect_columns(detection, {row[0] for row in columns})
+                    columns = connection.execute(_statement(detection)).description or ()
+                _expect_columns(detection, {column[0] for column in columns})
             except DetectionError as error:
                 found.append(error)
     finally:
@@ -274,16 +207,19 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
     return found
 
 
-def _open(macros: Path, lake: Lake | None) -> duckdb.DuckDBPyConnection:
+def _open(macros: Path, lake: Lake | None, threads: int | None = None) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
     spill = Path(tempfile.gettempdir()) / "kyra-duckdb"
     for setting in (
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "TimeZone = 'UTC'",
+        "parquet_metadata_cache = true",
         f"temp_directory = {literal(str(spill))}",
     ):
         connection.execute(f"SET {setting}")
+    if threads is not None:
+        connection.execute(f"SET threads = {threads}")
     views.load_macros(connection, macros)
     if lake is not None:
         lake.register(connection)
@@ -293,14 +229,22 @@ def _open(macros: Path, lake: Lake | None) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _select(connection: duckdb.DuckDBPyConnection, detection: Detection) -> str:
-    """The detection's one SELECT, on the lines it has in its file, so that DuckDB's complaints name those."""
-    sql = "\n" * (detection.sql_line - 1) + detection.sql
+def _examined(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:
+    """Raises DetectionError unless the detection is one statement that only reads."""
     with _telling(detection, SECONDS):
-        complaint = guard.complaint(connection, sql)
+        complaint = guard.complaint(connection, _on_its_lines(detection))
     if complaint:
         raise DetectionError(f"{detection.at()}: {complaint}.", "A detection is one SELECT over the relations.")
-    return sql
+
+
+def _on_its_lines(detection: Detection, before: str = "") -> str:
+    """The SELECT on the lines it has in its file, so that DuckDB's complaints name those."""
+    return before + "\n" * (detection.sql_line - 1) + detection.sql
+
+
+def _statement(detection: Detection) -> str:
+    # Inside another one: lines are counted from the beginning of a statement.
+    return f"{_on_its_lines(detection, 'SELECT * FROM (')}\n)"
 
 
 def _expect_columns(detection: Detection, columns: set[str]) -> None:
@@ -347,14 +291,6 @@ def _finding(
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _of(batch_ids: Iterable[str]) -> str:
-    return f"batch_id IN ({', '.join(map(literal, sorted(batch_ids)))})"
-
-
-def _moment(moment: datetime) -> str:
-    return f"TIMESTAMP '{moment.isoformat(sep=' ')}'"
 
 
 @contextmanager

@@ -99,8 +99,9 @@ def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 def set_params(connection: duckdb.DuckDBPyConnection, detections: Iterable[Detection]) -> None:
     """Give detections' SQL its tunables: `getvariable('<id>_<param>')`."""
-    for statement in param_settings(detections):
-        connection.execute(statement)
+    settings = param_settings(detections)
+    if settings:
+        connection.execute("\n".join(settings))
 
 
 def param_settings(detections: Iterable[Detection]) -> list[str]:

@@ -51,10 +51,11 @@ class Queue:
         with self._database.write() as connection:
             connection.execute(statement.values(failed))
 
-    def clear(self, batch_id: str, detection: str) -> None:
-        """Takes an entry off; taking it off twice is harmless."""
-        with self._database.write() as connection:
-            clear(connection, [(batch_id, detection)])
+    def clear(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Takes entries, (batch_id, detection), off; taking one off twice is harmless."""
+        if entries:
+            with self._database.write() as connection:
+                clear(connection, entries)
 
     def depth(self) -> int:
         """How many entries wait."""

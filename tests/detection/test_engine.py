@@ -10,8 +10,7 @@ import pytest
 from kyra_etl import resources
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, LakeError
-from kyra_etl.lake import S3Options, open_lake
-from kyra_etl.lake import engine as engine_module
+from kyra_etl.lake import S3Options, open_lake, relations
 from kyra_etl.lake.engine import Engine, problems
 from kyra_etl.model import Finding
 from tests.detection.making import SELECT, House, record, write_detection
@@ -100,6 +99,17 @@ def test_events_reach_twice_the_lookback_and_no_further(house: House) -> None:
 
     [alert] = house.state.alerts.list()
     assert alert.summary == "4", "the new one, and three of its account within the hour"
+
+
+def test_only_named_narrows_events_to_the_names_asked_for(house: House) -> None:
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR") + " WHERE event_name = 'New'"
+    house.load(record("Old", "10:00:00", "a"), record("New", "10:01:00", "b"), detect=False)
+    more = '-- event_names = ["New"]\n-- only_named = true\n-- lookback = "30m"\n'
+    write_detection(house.detections, "one_thing", more=more, sql=counting)
+
+    house.load(record("New", "10:02:00", "c"))
+
+    assert [alert.summary for alert in house.state.alerts.list()] == ["2"]
 
 
 def test_without_a_lookback_only_new_events_are_seen(house: House) -> None:
@@ -202,7 +212,7 @@ def test_a_missing_data_file_is_the_lakes_fault_not_the_detections(house: House)
 
 
 def test_many_new_events_are_read_from_their_files(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "IN_MEMORY", 1)
+    monkeypatch.setattr(relations, "IN_MEMORY", 1)
     house.load(*(record("CreateUser", f"10:00:{second:02}", str(second)) for second in range(9)), detect=False)
 
     assert len(_find(house, _one(house))) == 9

@@ -12,7 +12,7 @@ import pytest
 
 from kyra_etl.detect import detect_queued, detect_window
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, engine
+from kyra_etl.lake import Lake, engine, relations
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.model import DataFile
 from kyra_etl.settle import publish, tidy
@@ -67,7 +67,7 @@ def test_queued_detections_find_their_events_after_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     if not in_memory:
-        monkeypatch.setattr(engine, "IN_MEMORY", 0)
+        monkeypatch.setattr(relations, "IN_MEMORY", 0)
     plain, compacted = Upkeep(tmp_path / "plain"), Upkeep(tmp_path / "compacted")
     for house in (plain, compacted):
         _queue(house)
@@ -90,13 +90,13 @@ def test_a_compaction_amid_detections_changes_no_alert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     if not in_memory:
-        monkeypatch.setattr(engine, "IN_MEMORY", 0)
+        monkeypatch.setattr(relations, "IN_MEMORY", 0)
     plain, swapped, late = (Upkeep(tmp_path / name) for name in ("plain", "swapped", "late"))
     for house in (plain, swapped, late):
         _queue(house)
 
     _detect(plain)
-    with once_before(engine, "reading", swapped.compact, monkeypatch):
+    with once_before(relations, "reading", swapped.compact, monkeypatch):
         _detect(swapped)
     with once_before(engine.Engine, "_run", late.compact, monkeypatch):
         _detect(late)

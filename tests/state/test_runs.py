@@ -107,8 +107,8 @@ def test_a_failing_detection_stays_queued_and_is_told_of(state: State) -> None:
         {"detection": "d", "batches": 2, "attempts": 2, "last_error": "still no such column", "failed_at": LATER}
     ]
     assert [(e.attempts, len(e.last_error or "")) for e in state.queue.pending()] == [(2, 20), (1, 2_000)]
-    state.queue.clear(first.batch_id, "d")
-    state.queue.clear(first.batch_id, "d")
+    state.queue.clear([(first.batch_id, "d")])
+    state.queue.clear([(first.batch_id, "d")])
     assert [entry.batch_id for entry in state.queue.pending()] == [second.batch_id]
 
 

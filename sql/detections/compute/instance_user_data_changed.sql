@@ -13,6 +13,7 @@
 -- event_names  = ["ModifyInstanceAttribute", "StopInstances", "StartInstances"]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Read it: aws ec2 describe-instance-attribute --instance-id … --attribute userData; CloudTrail does not record the text.

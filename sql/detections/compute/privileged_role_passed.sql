@@ -19,6 +19,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """

@@ -42,7 +42,7 @@
 -- default = 5
 -- about   = "Networks in 30 days that make a role's instances come from anywhere: a new one alone is no finding"
 -- ---
-WITH calls AS (
+WITH calls AS MATERIALIZED (
   SELECT
     account, principal, session_name, source_net, source_ip_address, source_kind, event_id, event_time, aws_region,
     date_trunc('hour', event_time) AS hour,
@@ -101,6 +101,7 @@ people AS (
   FROM events
   WHERE is_person(actor_kind) AND actor_kind <> 'web_identity' AND source_kind IN ('public_v4', 'public_v6', 'private')
     AND vpc_endpoint_id IS NULL AND event_source IS NOT NULL
+    AND (account, source_net) IN (SELECT (account, source_net) FROM bursts)
   GROUP BY ALL
 ),
 -- Networks that other instances come from, too

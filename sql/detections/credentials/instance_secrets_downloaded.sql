@@ -14,6 +14,7 @@
 -- event_names  = ["GetPasswordData", "DescribeInstanceAttribute"]
 -- group_by     = ["account", "actor"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "10m"
 -- runbook      = """
 -- 1. Which instances, and did it work? SELECT event_time, event_name, error_code, request_parameters FROM events WHERE principal = '…' AND event_name IN ('GetPasswordData', 'DescribeInstanceAttribute') ORDER BY event_time.

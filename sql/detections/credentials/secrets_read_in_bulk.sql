@@ -14,6 +14,7 @@
 -- ]
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """

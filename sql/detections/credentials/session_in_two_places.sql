@@ -12,7 +12,7 @@
 -- ]
 -- group_by     = ["account", "credential"]
 -- group_window = "24h"
--- lookback     = "30m"
+-- lookback     = "20m"
 -- baseline     = "30d"
 -- runbook      = """
 -- 1. See both places side by side: SELECT event_time, source_ip_address, event_name, error_code FROM events WHERE user_access_key_id = 'ASIA…' ORDER BY event_time.

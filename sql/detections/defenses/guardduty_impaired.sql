@@ -17,6 +17,7 @@
 -- ]
 -- group_by      = ["account", "actor"]
 -- group_window  = "6h"
+-- only_named    = true
 -- lookback      = "24h"
 -- runbook       = """
 -- 1. Switch it on again, in every region: aws guardduty list-detectors; aws guardduty update-detector --detector-id … --enable

@@ -25,6 +25,7 @@
 -- ]
 -- group_by      = ["account", "actor", "service"]
 -- group_window  = "6h"
+-- only_named    = true
 -- lookback      = "10m"
 -- runbook       = """
 -- 1. Switch it on again first: aws configservice start-configuration-recorder, aws securityhub enable-security-hub, aws macie2 enable-macie, aws inspector2 enable, aws wafv2 associate-web-acl.

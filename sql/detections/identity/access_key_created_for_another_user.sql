@@ -16,6 +16,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Ask the actor, not by way of the same account: was this them, and for whom is the key?

@@ -12,6 +12,7 @@
 -- event_names  = ["DeleteUser", "DisableUser", "DeleteLoginProfile", "DeleteAccessKey", "UpdateAccessKey", "CreateUser"]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """

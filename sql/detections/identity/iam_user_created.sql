@@ -14,6 +14,7 @@
 -- event_names  = ["CreateUser", "CreateLoginProfile", "CreateAccessKey", "AttachUserPolicy", "PutUserPolicy", "AddUserToGroup"]
 -- group_by     = ["account", "whose"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Who created it, from where, with what program? Is there a ticket?

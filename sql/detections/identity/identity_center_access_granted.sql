@@ -17,6 +17,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Ask the actor and the person who was let in. Is there a ticket?

@@ -18,6 +18,7 @@
 -- ]
 -- group_by      = ["account", "actor"]
 -- group_window  = "6h"
+-- only_named    = true
 -- lookback      = "60m"
 -- runbook       = """
 -- 1. Call the user: was this them, or the help desk on their request?

@@ -13,6 +13,7 @@
 -- event_names  = ["CreateLoginProfile", "UpdateLoginProfile", "CreateUser"]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Call the user: do they know of it, did they ask for it?

@@ -19,6 +19,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. List the steps: SELECT event_time, event_name, error_code, request_parameters FROM events WHERE principal = '…' AND event_source IN ('iam.amazonaws.com', 'sts.amazonaws.com') ORDER BY event_time.
@@ -47,7 +48,12 @@
 -- default = 3
 -- about   = "Refused calls to change rights, of two kinds at least, within an hour before one that works"
 -- ---
-WITH steps AS MATERIALIZED (
+WITH opened_roles AS MATERIALIZED (
+  SELECT DISTINCT json_extract_string(request_parameters, '$.roleName') AS role
+  FROM events
+  WHERE event_source = 'iam.amazonaws.com' AND event_name = 'UpdateAssumeRolePolicy'
+),
+steps AS MATERIALIZED (
   SELECT
     *,
     lower(coalesce(
@@ -76,7 +82,9 @@ WITH steps AS MATERIALIZED (
         'AttachUserPolicy', 'PutUserPolicy', 'AddUserToGroup', 'DeleteUserPermissionsBoundary', 'AttachRolePolicy', 'PutRolePolicy',
         'DeleteRolePermissionsBoundary', 'AttachGroupPolicy', 'PutGroupPolicy', 'CreatePolicyVersion', 'SetDefaultPolicyVersion',
         'UpdateAssumeRolePolicy', 'CreateAccessKey', 'CreateLoginProfile', 'UpdateLoginProfile', 'CreateUser'))
-      OR (event_source = 'sts.amazonaws.com' AND event_name = 'AssumeRole' AND success))
+      -- Roles are assumed all the time: only those that somebody opened matter.
+      OR (event_source = 'sts.amazonaws.com' AND event_name = 'AssumeRole' AND success
+        AND last_part(json_extract_string(request_parameters, '$.roleArn')) IN (SELECT role FROM opened_roles)))
 ),
 -- What the same hand did within the hour before.
 climbed AS (
@@ -101,8 +109,6 @@ climbed AS (
       AND p.event_time BETWEEN s.event_time - INTERVAL 60 MINUTE AND s.event_time
   ) AS b ON true
   WHERE s.success AND s.what <> 'new user'
-    -- Roles are assumed all the time: only those that somebody opened matter.
-    AND (s.what <> 'assumed' OR s.whom IN (SELECT whom FROM steps WHERE what = 'trust'))
 ),
 flagged AS (
   SELECT

@@ -13,6 +13,7 @@
 -- event_names  = ["TerminateInstances", "ModifyInstanceAttribute"]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "30m"
 -- baseline     = "30d"
 -- runbook      = """

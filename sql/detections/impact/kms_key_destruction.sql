@@ -16,6 +16,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "24h"
 -- runbook      = """
 -- 1. Stop it: aws kms cancel-key-deletion --key-id …; aws kms enable-key --key-id …. A deletion cannot be undone once its waiting time is over.

@@ -15,6 +15,7 @@
 -- event_names  = ["DeleteObject", "DeleteObjects", "PutObject", "CopyObject", "CreateMultipartUpload", "ListObjectVersions", "ListBucketVersions", "DeleteBucket"]
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """

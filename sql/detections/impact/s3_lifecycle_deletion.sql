@@ -13,6 +13,7 @@
 -- event_names  = ["PutBucketLifecycle", "PutBucketLifecycleConfiguration", "CreateBucket"]
 -- group_by     = ["account", "target"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "24h"
 -- runbook      = """
 -- 1. Take the rule back at once: aws s3api get-bucket-lifecycle-configuration --bucket …; aws s3api delete-bucket-lifecycle --bucket …. Objects go at midnight UTC.

@@ -16,6 +16,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Switch it on again: aws s3api put-bucket-versioning --bucket … --versioning-configuration Status=Enabled; then replication and lock.

@@ -18,6 +18,7 @@
 -- ]
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "30m"
 -- baseline     = "30d"
 -- runbook      = """

@@ -21,6 +21,7 @@
 -- ]
 -- group_by      = ["account", "target", "variant"]
 -- group_window  = "1h"
+-- only_named    = true
 -- lookback      = "24h"
 -- runbook       = """
 -- 1. Start logging again first, or your own containment goes unrecorded: aws cloudtrail start-logging --name …

@@ -18,6 +18,7 @@
 -- ]
 -- group_by      = ["account", "actor", "kind"]
 -- group_window  = "6h"
+-- only_named    = true
 -- lookback      = "24h"
 -- runbook       = """
 -- 1. Switch it on again: aws ec2 create-flow-logs, aws route53resolver associate-resolver-query-log-config, aws s3api put-bucket-logging, aws wafv2 put-logging-configuration.

@@ -19,6 +19,7 @@
 -- ]
 -- group_by      = ["account", "region", "target", "opened"]
 -- group_window  = "24h"
+-- only_named    = true
 -- lookback      = "15m"
 -- runbook       = """
 -- 1. What is attached to the group, and does any of it have a public address?

@@ -10,6 +10,7 @@
 -- event_names  = ["ConsoleLogin", "CheckMfa", "CredentialVerification", "UserAuthentication"]
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Call the user: is it them, with which device?

@@ -13,6 +13,7 @@
 -- event_names  = ["ConsoleLogin", "CredentialVerification", "UserAuthentication"]
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """

@@ -13,6 +13,7 @@
 -- event_names  = ["ConsoleLogin", "CredentialVerification"]
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
+-- only_named   = true
 -- lookback     = "15m"
 -- runbook      = """
 -- 1. Did it work in the end? Look for Sign In After Brute Force, or: SELECT * FROM events WHERE event_name IN ('ConsoleLogin', 'UserAuthentication') AND source_ip_address = '…' ORDER BY event_time.

@@ -10,6 +10,7 @@
 -- event_names  = ["PutObject", "CopyObject", "UploadPart", "UploadPartCopy", "CompleteMultipartUpload"]
 -- group_by     = ["account", "caller", "target"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Whose account is it? It stands in the summary; ask the caller, and whoever knows your partners.

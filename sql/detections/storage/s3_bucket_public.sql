@@ -18,6 +18,7 @@
 -- ]
 -- group_by     = ["account", "target", "variant"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Close it: aws s3api put-public-access-block with all four flags; then mend the policy or ACL.

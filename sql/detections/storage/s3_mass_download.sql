@@ -10,6 +10,7 @@
 -- event_names  = ["GetObject"]
 -- group_by     = ["account", "caller", "target"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "60m"
 -- baseline     = "15d"
 -- runbook      = """

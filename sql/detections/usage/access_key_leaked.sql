@@ -13,7 +13,7 @@
 -- ]
 -- group_by     = ["account", "credential", "place"]
 -- group_window = "24h"
--- lookback     = "60m"
+-- lookback     = "35m"
 -- baseline     = "90d"
 -- runbook      = """
 -- 1. Deactivate the key, do not delete it yet: aws iam update-access-key --status Inactive. For a role: revoke its sessions.
@@ -51,30 +51,27 @@
 -- default = 60
 -- about   = "Days without use that make an access key a dormant one"
 -- ---
-WITH uses AS (
+WITH agents AS (
   SELECT
-    *,
-    CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key,
-    -- One service, one function: it runs at AWS, from addresses that change as AWS likes.
-    coalesce(regexp_matches(user_agent, 'exec-env/AWS_Lambda'), false)
-      OR coalesce(json_extract_string(user_identity, '$.inScopeOf.issuerType') = 'AWS::Lambda::Function', false) AS at_aws,
+    user_agent,
     regexp_extract(lower(user_agent),
       '(trufflehog|gitleaks|\bpacu\b|\bkali\b|\bparrot\b|s3 browser|cloudmapper|scoutsuite|scout suite|enumerate-iam|weirdaal|cloudfox|stratus-red-team|aws_consoler|quiet-?riot|endgame)', 1) AS tool
+  FROM (SELECT DISTINCT user_agent FROM events)
+),
+callers AS MATERIALIZED (
+  SELECT DISTINCT
+    account, principal, source_net, date_trunc('hour', event_time) AS hour,
+    CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key
   FROM events
-  WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
-    AND principal IS NOT NULL
+  WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account') AND principal IS NOT NULL
 ),
 -- Each caller's networks by the day; sign-ins in a browser teach where somebody is, too.
 habits AS MATERIALIZED (
   SELECT a.account, a.principal, a.access_key, a.source_net, a.date, min(a.first_seen) AS first_seen, max(a.last_seen) AS last_seen
   FROM activity AS a
   WHERE a.success AND a.actor_kind <> 'aws_service' AND a.principal IS NOT NULL
-    AND (a.account, a.principal) IN (SELECT (account, principal) FROM uses)
+    AND (a.account, a.principal) IN (SELECT (account, principal) FROM callers)
   GROUP BY ALL
-),
-callers AS (
-  SELECT DISTINCT account, principal, access_key, source_net, date_trunc('hour', event_time) AS hour
-  FROM uses
 ),
 judged AS (
   SELECT
@@ -92,10 +89,27 @@ judged AS (
   LEFT JOIN habits AS h ON h.account = c.account AND h.principal = c.principal
   GROUP BY c.account, c.principal, c.access_key, c.source_net, c.hour
 ),
+-- Most callers are where they always were: only of the others, and of tools, every call is looked at.
+uses AS (
+  SELECT
+    e.*,
+    CASE WHEN e.access_key_kind = 'AKIA' THEN e.user_access_key_id END AS access_key,
+    -- One service, one function: it runs at AWS, from addresses that change as AWS likes.
+    coalesce(regexp_matches(e.user_agent, 'exec-env/AWS_Lambda'), false)
+      OR coalesce(json_extract_string(e.user_identity, '$.inScopeOf.issuerType') = 'AWS::Lambda::Function', false) AS at_aws
+  FROM events AS e
+  WHERE e.actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
+    AND (e.user_agent IN (SELECT user_agent FROM agents WHERE tool <> '')
+      OR (e.account, e.principal, coalesce(e.source_net, ''), date_trunc('hour', e.event_time)) IN (
+        SELECT (account, principal, coalesce(source_net, ''), hour) FROM judged
+        WHERE NOT (known OR learning)
+          OR key_last_used < hour + INTERVAL 1 HOUR - to_days(CAST(getvariable('access_key_leaked_dormant_days') AS INT))))
+),
 -- A user's key on a network where the user is known is not new, nor is one where that key was used.
 seen AS (
   SELECT
     u.*,
+    coalesce(a.tool, '') AS tool,
     u.event_source = 'sts.amazonaws.com' AND u.event_name = 'GetCallerIdentity' AND u.success AS asked,
     NOT j.known AND NOT j.learning AND NOT u.at_aws AND coalesce(u.source_kind IN ('public_v4', 'public_v6'), false)
       AND NOT in_networks(u.source_ip_address, u.source_net, getvariable('access_key_leaked_known_networks'))
@@ -107,6 +121,7 @@ seen AS (
   JOIN judged AS j
     ON j.account = u.account AND j.principal = u.principal AND j.access_key IS NOT DISTINCT FROM u.access_key
     AND j.source_net IS NOT DISTINCT FROM u.source_net AND j.hour = date_trunc('hour', u.event_time)
+  LEFT JOIN agents AS a ON a.user_agent = u.user_agent
 ),
 -- Asking who one is, from a new network; and what the same credentials tried within the hour.
 asking AS (

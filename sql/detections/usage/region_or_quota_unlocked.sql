@@ -17,6 +17,7 @@
 -- ]
 -- group_by     = ["account", "actor", "kind"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """

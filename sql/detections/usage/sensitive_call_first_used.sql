@@ -44,6 +44,7 @@
 -- ]
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
+-- only_named   = true
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """

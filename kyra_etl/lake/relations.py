@@ -1,0 +1,307 @@
+"""What `events` and `activity` are for one detection, read so that many detections share the reading.
+
+Most of a run's cost is opening files and taking rows apart, not looking at them. So the new events are held in memory,
+and what several detections look at is read once: older events of the names they ask for (`only_named`), older events of
+any name, and `activity`; while it fits into memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+import duckdb
+
+from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
+from kyra_etl.detection.rule import Detection
+from kyra_etl.lake import Lake
+from kyra_etl.lake.views import literal, reading
+from kyra_etl.model import DataFile
+
+IN_MEMORY = 200_000
+"""New events up to this number are held in memory once; more are read from their files by each detection."""
+
+SHARED = 1_000_000
+"""Older rows up to this number are read once for all detections; of more, each reads its own."""
+
+_NEEDED = ("account", "event_id", "event_time", "event_name", "batch_id")
+"""Columns that the engine itself reads."""
+
+_NEAR = timedelta(minutes=45)
+"""The widest lookback that events of any name are held for."""
+
+_SPANS = 50
+"""Spans of time that are spelt out in SQL; more are joined."""
+
+
+class Committed(Protocol):
+    """What the engine asks of the ledger."""
+
+    def data_files(
+        self, kind: str, *, accounts: Collection[str] | None, first: date | None, last: date | None
+    ) -> Sequence[DataFile]: ...
+
+    def historical_batches(self, batch_ids: Iterable[str]) -> set[str]: ...
+
+
+class Span(NamedTuple):
+    """A stretch of time of one account, both ends included."""
+
+    account: str
+    first: datetime
+    last: datetime
+
+
+class _Seen(NamedTuple):
+    """When the new events of one name, account and batch happened."""
+
+    account: str
+    event_name: str | None
+    batch_id: str | None
+    first: datetime
+    last: datetime
+
+
+@dataclass
+class _Shared:
+    """What several detections read, made when the first one asks; False where it is too much to hold."""
+
+    named: tuple[Detection, ...] = ()
+    """Those that look around for events of some names only, of every column they mention."""
+    wide: tuple[Detection, ...] = ()
+    """Those that look around for events of any name."""
+    learning: tuple[Detection, ...] = ()
+    """Those with a baseline."""
+    tables: dict[str, bool] = field(default_factory=dict)
+    files: dict[tuple[str, frozenset[str], date, date], list[DataFile]] = field(default_factory=dict)
+
+
+class Relations:
+    """The relations on one connection: `take` new events, then `relate` them for each detection.
+
+    Leaves the views `_new` (the new events of the chosen batches), `events` and `activity`.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        committed: Committed,
+        trusted: Callable[[Detection], bool],
+    ) -> None:
+        self._connection, self._lake, self._committed, self._trusted = connection, lake, committed, trusted
+        self._seen: list[_Seen] = []
+        self._chosen: frozenset[str] | None = frozenset()
+        self._execute(f"CREATE OR REPLACE TEMP TABLE _no_activity AS {reading(ACTIVITY, ())}")
+        self._shared = _Shared()
+
+    def take(
+        self,
+        listed: Callable[[], Sequence[DataFile]],
+        within: str,
+        rows: int | None,
+        detections: Collection[Detection],
+    ) -> None:
+        """Take the events of data files that meet the condition as the new ones; `detections` will look at them.
+
+        `rows` says how many they are, where the files hold others too.
+        """
+        files = listed()
+        source = f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) WHERE {within}"
+        small = (sum(file.rows for file in files) if rows is None else rows) <= IN_MEMORY
+        self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {source if small else reading(EVENTS, ())}")
+        self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else source}")
+        self._chosen = frozenset()
+        self._seen = [
+            _Seen(*row)
+            for row in self._execute(
+                "SELECT account, event_name, batch_id, min(event_time), max(event_time) FROM _taken GROUP BY ALL"
+            ).fetchall()
+        ]
+        awake = [each for each in detections if self._concerning(each, None)]
+        around = [each for each in awake if each.lookback and self._trusted(each)]
+        self._shared = _Shared(
+            named=tuple(each for each in around if each.only_named),
+            wide=tuple(each for each in around if not each.only_named and each.lookback <= _NEAR),
+            learning=tuple(each for each in awake if each.baseline),
+        )
+
+    def relate(self, detection: Detection, batch_ids: Collection[str] | None) -> bool:
+        """Make the relations for one detection; False when no new event (of these batches) concerns it."""
+        seen = self._concerning(detection, batch_ids)
+        if not seen:
+            return False
+        self._choose(batch_ids)
+        spans = self._spans(detection, seen, 2 * detection.lookback)
+        around = (
+            self._events(detection, spans) if detection.lookback else f"SELECT {self._columns([detection])} FROM _new"
+        )
+        self._execute(f"CREATE OR REPLACE TEMP VIEW events AS {around}")
+        if detection.baseline:
+            self._execute(f"CREATE OR REPLACE TEMP VIEW activity AS {self._activity(detection, spans)}")
+        else:
+            self._execute("CREATE OR REPLACE TEMP VIEW activity AS SELECT * FROM _no_activity")
+        return True
+
+    def _columns(self, detections: Sequence[Detection]) -> str:
+        """The columns they may read: what is never mentioned cannot be missed, and costs to bind and to hold."""
+        if not all(map(self._trusted, detections)):
+            return "*"
+        words = set(re.findall(r"\w+", " ".join(each.sql for each in detections)))
+        return ", ".join(name for name in EVENTS.names if name in words or name in _NEEDED)
+
+    def _choose(self, batch_ids: Collection[str] | None) -> None:
+        """Make `_new`: the new events of these batches, or all."""
+        chosen = None if batch_ids is None else frozenset(batch_ids)
+        if chosen != self._chosen:
+            within = "true" if chosen is None else of_batches(chosen)
+            self._execute(f"CREATE OR REPLACE TEMP VIEW _new AS SELECT * FROM _taken WHERE {within}")
+            self._chosen = chosen
+
+    def _concerning(self, detection: Detection, batch_ids: Collection[str] | None) -> list[_Seen]:
+        return [
+            seen
+            for seen in self._seen
+            if (not detection.event_names or seen.event_name in detection.event_names)
+            and (batch_ids is None or seen.batch_id in batch_ids)
+        ]
+
+    def _spans(self, detection: Detection, seen: Sequence[_Seen], around: timedelta) -> list[Span]:
+        """The times around new events, merged into few spans an account."""
+        whole = _by_account(seen)
+        if all(span.last - span.first <= 2 * around for span in whole):
+            # No gap between two events can be wider than what lies around them.
+            return [Span(span.account, span.first - around, span.last + around) for span in whole]
+        if not around:
+            return whole
+        margin = f"INTERVAL {int(around.total_seconds())} SECOND"
+        named = f"event_name IN ({_listed(detection.event_names)})" if detection.event_names else "true"
+        rows = self._execute(
+            f"""WITH edges AS (
+              SELECT DISTINCT account, event_time - {margin} AS first, event_time + {margin} AS last
+              FROM _new WHERE {named}
+            ), marked AS (
+              SELECT *, coalesce(first > max(last) OVER (PARTITION BY account ORDER BY first
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS starts FROM edges
+            ), numbered AS (
+              SELECT *, sum(starts::INT) OVER (PARTITION BY account ORDER BY first ROWS UNBOUNDED PRECEDING) AS span
+              FROM marked
+            )
+            SELECT account, min(first), max(last) FROM numbered GROUP BY account, span ORDER BY ALL"""
+        ).fetchall()
+        return [Span(*row) for row in rows]
+
+    def _events(self, detection: Detection, spans: Sequence[Span]) -> str:
+        within = self._within(spans)
+        if detection.only_named:
+            within += f" AND event_name IN ({_listed(detection.event_names)})"
+        shared = self._shared
+        for table, sharing in (("_named", shared.named), ("_wide", shared.wide)):
+            if detection in sharing and self._share_events(table, sharing):
+                return f"SELECT * FROM {table} AS e WHERE {within}"
+        first, last = min(span.first for span in spans), max(span.last for span in spans)
+        files = self._near("events", {span.account for span in spans}, first, last)
+        near = f"event_time BETWEEN {moment(first)} AND {moment(last)}"
+        return f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) AS e WHERE {near} AND {within}"
+
+    def _within(self, spans: Sequence[Span]) -> str:
+        if len(spans) <= _SPANS:
+            times = (f"event_time BETWEEN {moment(span.first)} AND {moment(span.last)}" for span in spans)
+            each = (f"(account = {literal(span.account)} AND {time})" for span, time in zip(spans, times, strict=True))
+            return f"({' OR '.join(each)})"
+        values = ", ".join(f"({literal(s.account)}, {moment(s.first)}, {moment(s.last)})" for s in spans)
+        self._execute(
+            f"CREATE OR REPLACE TEMP TABLE _spans AS SELECT * FROM (VALUES {values}) AS s(account, first, last)"
+        )
+        return (
+            "EXISTS (SELECT 1 FROM _spans AS s WHERE s.account = e.account AND e.event_time BETWEEN s.first AND s.last)"
+        )
+
+    def _share_events(self, table: str, sharing: Sequence[Detection]) -> bool:
+        """Read what these detections look at around the new events, once; False when there is too much."""
+        tables = self._shared.tables
+        if table not in tables:
+            spans = [
+                Span(whole.account, whole.first - 2 * each.lookback, whole.last + 2 * each.lookback)
+                for each in sharing
+                for whole in _by_account(self._concerning(each, None))
+            ]
+            first, last = min(span.first for span in spans), max(span.last for span in spans)
+            files = self._near("events", {span.account for span in spans}, first, last)
+            tables[table] = len(sharing) > 1 and sum(file.rows for file in files) <= SHARED
+            if tables[table]:
+                where = f"event_time BETWEEN {moment(first)} AND {moment(last)}"
+                if all(each.only_named for each in sharing):
+                    where += f" AND event_name IN ({_listed({name for each in sharing for name in each.event_names})})"
+                source = f"SELECT {self._columns(sharing)} FROM ({reading(EVENTS, self._lake.readable(files))})"
+                self._execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {source} WHERE {where}")
+        return tables[table]
+
+    def _activity(self, detection: Detection, spans: Sequence[Span]) -> str:
+        accounts = {span.account for span in spans}
+        first, last = _back(spans, detection.baseline)
+        if detection in self._shared.learning and self._share_activity():
+            return (
+                f"SELECT * FROM _activity WHERE account IN ({_listed(accounts)}) "
+                f"AND date BETWEEN DATE '{first.date()}' AND DATE '{last.date()}'"
+            )
+        return reading(ACTIVITY, self._lake.readable(self._near("activity", accounts, first, last)))
+
+    def _share_activity(self) -> bool:
+        """Read the activity of the accounts with new events, once; False when there is too much of it."""
+        tables, learning = self._shared.tables, self._shared.learning
+        if "_activity" not in tables:
+            spans = _by_account(self._seen)
+            around = max(2 * each.lookback for each in learning)
+            first, last = _back(spans, max(each.baseline for each in learning))
+            files = self._near("activity", {span.account for span in spans}, first - around, last + around)
+            tables["_activity"] = sum(file.rows for file in files) <= SHARED
+            if tables["_activity"]:
+                source = reading(ACTIVITY, self._lake.readable(files))
+                self._execute(f"CREATE OR REPLACE TEMP TABLE _activity AS {source}")
+        return tables["_activity"]
+
+    def _near(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[DataFile]:
+        key = kind, frozenset(accounts), first.date(), last.date()
+        if key not in self._shared.files:
+            self._shared.files[key] = list(
+                self._committed.data_files(kind, accounts=accounts, first=first.date(), last=last.date())
+            )
+        return [
+            file
+            for file in self._shared.files[key]
+            if (file.min_time is None or file.min_time <= last) and (file.max_time is None or file.max_time >= first)
+        ]
+
+    def _execute(self, sql: str) -> Any:
+        return self._connection.execute(sql)
+
+
+def _by_account(seen: Iterable[_Seen]) -> list[Span]:
+    whole: dict[str, Span] = {}
+    for each in seen:
+        known = whole.get(each.account, Span(each.account, each.first, each.last))
+        whole[each.account] = Span(each.account, min(known.first, each.first), max(known.last, each.last))
+    return [whole[account] for account in sorted(whole)]
+
+
+def _back(spans: Sequence[Span], baseline: timedelta) -> tuple[datetime, datetime]:
+    """How far back a baseline reaches. A day more: a row counts by its last use, which may lie later than its date."""
+    return min(span.first for span in spans) - baseline - timedelta(days=1), max(span.last for span in spans)
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(map(literal, sorted(values)))
+
+
+def of_batches(batch_ids: Iterable[str]) -> str:
+    """The condition that an event came in one of these batches."""
+    return f"batch_id IN ({_listed(batch_ids)})"
+
+
+def moment(at: datetime) -> str:
+    """A TIMESTAMP literal."""
+    return f"TIMESTAMP '{at.isoformat(sep=' ')}'"

@@ -21,6 +21,7 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 
+from kyra_etl import prices
 from kyra_etl.model import Folder, Limits
 
 Tier = Literal["hot", "warm", "cold", "neighbour"]
@@ -41,7 +42,7 @@ SWEEP_EVERY, SWEEP_DAYS = timedelta(hours=24), 35
 SLACK = timedelta(seconds=30)
 """Runs do not start to the second: what is due this soon is due now."""
 
-PRICE, READ_PRICE = 0.005 / 1000, 0.0004 / 1000
+PRICE, READ_PRICE = prices.table().usd["s3_list"], prices.table().usd["s3_get"]
 """US dollars for one LIST and one GET request, S3 Standard in us-east-1; other regions are up to a half dearer."""
 
 HEAD_START = timedelta(hours=1)

@@ -2,7 +2,7 @@
 
 The only module that reads the environment. Every setting is a key of `<KYRA_HOME>/kyra.toml` and, in capitals behind
 `KYRA_`, a variable: `lake` is KYRA_LAKE. Two exceptions: KYRA_HOME and KYRA_DEBUG are variables only, and detections
-are set up in the file only:
+and prices are set up in the file only:
 
     [detections]
     dirs = ["/srv/detections"]              # besides <KYRA_HOME>/detections
@@ -10,6 +10,9 @@ are set up in the file only:
 
     [detections.console_login_failures]     # params of one detection, as its file declares them
     threshold = 10
+
+    [prices]                                # of kyra_etl/prices.toml, where yours differ; US dollars for one
+    data_event = 0.0000012
 
 A key nobody knows is an error that names the nearest one: a misspelt setting must not be a silent default.
 """
@@ -25,8 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kyra_etl import prices
 from kyra_etl.errors import ConfigError
 from kyra_etl.model import Limits
+from kyra_etl.prices import Prices
 
 FILE = "kyra.toml"
 
@@ -57,6 +62,7 @@ class Config:
     query_seconds: int
     limits: Limits
     detections: Detections
+    prices: Prices
 
     @property
     def file(self) -> Path:
@@ -150,7 +156,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     home = home_of(env)
     table = _read(home / FILE)
     known = {setting.key for setting in SETTINGS}
-    _refuse_unknown(table, {*known, "detections"}, str(home / FILE))
+    _refuse_unknown(table, {*known, "detections", "prices"}, str(home / FILE))
     _refuse_unknown(
         [name for name in env if name.startswith("KYRA_") and not _KUBERNETES.fullmatch(name)],
         {*_VARIABLES_ONLY, *(setting.variable for setting in SETTINGS)},
@@ -163,7 +169,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     # Arrow reads AWS's variables too, but then asks for bucket.host, which S3 look-alikes seldom answer.
     theirs = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
     values["lake_endpoint_url"] = values["lake_endpoint_url"] or theirs
-    return Config(home=home, limits=limits, detections=_detections(table.get("detections", {}), home), **values)
+    detections = _detections(table.get("detections", {}), home)
+    return Config(home=home, limits=limits, detections=detections, prices=_prices(table, home), **values)
 
 
 def home_of(environ: Mapping[str, str] | None = None) -> Path:
@@ -221,6 +228,20 @@ def _value(setting: Setting, table: Mapping[str, Any], env: Mapping[str, str], h
         return setting.parse(value, base)
     except ValueError as error:
         raise ConfigError(f"{name} {where} must be {error}.", f"It sets: {setting.about}.") from None
+
+
+def _prices(table: Mapping[str, Any], home: Path) -> Prices:
+    own, known = table.get("prices", {}), prices.table()
+    where = f"[prices] of {home / FILE}"
+    if not isinstance(own, dict):
+        raise ConfigError(f"prices in {home / FILE} must be a table.", "Write it as [prices].")
+    _refuse_unknown(own, set(known.usd), where)
+    for name, value in own.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ConfigError(
+                f"{name} in {where} must be US dollars for one.", f"For example {name} = {known.usd[name]}."
+            )
+    return known.corrected(own)
 
 
 def _detections(table: Any, home: Path) -> Detections:

@@ -11,6 +11,7 @@ from kyra_etl import __version__
 from kyra_etl.cli import (
     alerts,
     ask,
+    costs,
     demo,
     detections,
     explain,
@@ -25,7 +26,7 @@ from kyra_etl.cli.output import show
 
 _ORDER = (
     *("demo", "integration", "check", "load", "sync", "backfill", "detect", "alerts", "detections"),
-    *("status", "search", "sql", "shell", "explain", "quarantine", "maintain", "serve"),
+    *("status", "costs", "search", "sql", "shell", "explain", "quarantine", "maintain", "serve"),
 )
 
 
@@ -73,6 +74,7 @@ app.command()(journeys.detect)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(detections.app, name="detections")
 app.command()(status.status)
+app.command()(costs.costs)
 app.command(context_settings={"ignore_unknown_options": True})(ask.search)
 app.command()(ask.sql)
 app.command()(ask.shell)

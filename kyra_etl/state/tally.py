@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select
 
+from kyra_etl.model import Window
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
@@ -100,6 +101,18 @@ class Tallies:
             rows = connection.execute(query.group_by(c.reason)).mappings().all()
         found = [dict(row) | {"recent": int(row["recent"])} for row in rows]
         return sorted(found, key=lambda row: (-row["files"], row["reason"]))
+
+    def volume(self, integration: str, bucket: str, window: Window) -> dict[str, int]:
+        """What was loaded from a bucket with events in the window: files, bytes (as stored), records, duplicates."""
+        c = _files.c
+        query = select(
+            func.count().label("files"),
+            *(func.sum(c[name]).label(label) for name, label in (("size", "bytes"), ("records", "records"))),
+            func.sum(c.duplicates).label("duplicates"),
+        ).where(c.integration == integration, c.state == "loaded", c.bucket == bucket)
+        query = query.where(c.last_event_at >= window.start, c.first_event_at < window.end)
+        with self._database.read() as connection:
+            return {name: int(value or 0) for name, value in connection.execute(query).mappings().one().items()}
 
     def first_days(self) -> dict[str, date]:
         """The first day that the lake has events of, by account."""

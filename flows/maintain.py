@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -11,7 +13,11 @@ from prefect.states import Completed, Failed
 
 from flows import verbs
 from flows.outcome import error_of, told
+from kyra_etl.maintain.check import CheckReport
 from kyra_etl.maintain.compact import CompactReport
+
+CHECKED = timedelta(days=36)
+"""How far back files are read every night: a sync looks 35 days back for late ones."""
 
 
 @task(name="compact lake", cache_policy=NO_CACHE)
@@ -20,22 +26,36 @@ def compact_lake() -> CompactReport:
     return verbs.compact()
 
 
+@task(name="check lake", cache_policy=NO_CACHE)
+def check_lake() -> CheckReport:
+    """What `kyra maintain check` does, over the days that log files may still have come in for."""
+    return verbs.check_lake((datetime.now(UTC) - CHECKED).date())
+
+
 @flow(name="maintain", flow_run_name=lambda: f"maintain {runtime.flow_run.scheduled_start_time:%Y-%m-%d}")
 def maintain() -> State[Any]:
-    """Complete what crashed runs left half done, and compact the days that are over."""
-    compacted = compact_lake(return_state=True)
-    error = error_of(compacted)
-    if error:
-        return Failed(message=told(error, "maintain"))
-    report: CompactReport = compacted.result()
-    failed = [f"{each['account']} {each['date']}: {each['error']}" for each in report.failed]
-    return Failed(message="\n".join(failed)) if failed else Completed(message=_summary(report))
+    """Complete what crashed runs left half done, compact the days that are over, and check the lake."""
+    states: dict[str, State[Any]] = {"compact": compact_lake(return_state=True), "check": check_lake(return_state=True)}
+    errors = {verb: error for verb, state in states.items() if (error := error_of(state))}
+    return concluded(errors, {verb: state.result() for verb, state in states.items() if verb not in errors})
+
+
+def concluded(errors: Mapping[str, BaseException], done: Mapping[str, Any]) -> State[Any]:
+    """Failed with a line for everything that is wrong, else Completed; `done` are reports by verb."""
+    compacted: CompactReport = done.get("compact", CompactReport())
+    checked: CheckReport = done.get("check", CheckReport((), 0, 0))
+    wrong = [
+        *(told(error, f"maintain {verb}") for verb, error in errors.items()),
+        *(f"{each['account']} {each['date']}: {each['error']}" for each in compacted.failed),
+        *(f"{one.check.title}: {one.count}. {one.check.remedy}" for one in checked.faults if one.count),
+    ]
+    return Failed(message="\n".join(wrong)) if wrong else Completed(message=_summary(compacted))
 
 
 def _summary(report: CompactReport) -> str:
     if report.skipped:
         return f"Skipped: {report.skipped}."
-    before, after = (f"{each['bytes_per_event']:.0f}" for each in (report.before, report.after))
+    before, after = (f"{each.get('bytes_per_event', 0):.0f}" for each in (report.before, report.after))
     return (
         f"{report.partitions} partitions compacted, {report.files_read} files became {report.files_written}; "
         f"{before} → {after} bytes an event."

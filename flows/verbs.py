@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from datetime import date
 
-from kyra_etl import config, wiring
+from kyra_etl import config, resources, wiring
 from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
 from kyra_etl.backfill import plan as _plan
 from kyra_etl.check import check as _check
+from kyra_etl.maintain.check import CheckReport
+from kyra_etl.maintain.check import check as _check_lake
 from kyra_etl.maintain.compact import CompactReport
 from kyra_etl.maintain.compact import compact as _compact
 from kyra_etl.model import Alert, Probe, RunReport, Window
@@ -92,6 +95,12 @@ def check(name: str) -> list[Probe]:
         )
         parts.state.integrations.save_check(name, probes, now)
         return probes
+
+
+def check_lake(first: date) -> CheckReport:
+    """What `kyra maintain check --from …` does."""
+    with wiring.open(config.load()) as parts:
+        return _check_lake(parts.for_maintenance(Silent()), resources.checks_dir(), first=first)
 
 
 def compact() -> CompactReport:

@@ -29,6 +29,11 @@ def views_dir() -> Path:
     return _folder("sql/views")
 
 
+def checks_dir() -> Path:
+    """The checks of `kyra maintain check`."""
+    return _folder("sql/checks")
+
+
 def cases_dir() -> Path:
     """The cases of the built-in detections, `<group>/<id>.yaml`."""
     return _folder("data/fixtures/detections")

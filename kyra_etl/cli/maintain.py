@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kyra_etl.cli.options import From, Json, To, opened, window
-from kyra_etl.cli.output import count, emit, say, show
+from kyra_etl.cli.output import cell, count, emit, printable, say, show
 from kyra_etl.cli.progress import progress
 
 if TYPE_CHECKING:
     from kyra_etl.wiring import Parts
 
 app = typer.Typer(help="Keep the lake fast, small and sound.", no_args_is_help=True)
+
+_SHOWN = 10
 
 Accounts = Annotated[
     list[str] | None, typer.Option("--account", metavar="ID", help="Only this account; may be repeated.")
@@ -50,9 +53,71 @@ def compact(
         )
         show(_totals("before", report.before))
         show(_totals("after", report.after))
-    for each in report.failed:
-        say(f"{each['account']} {each['date']}: {each['error']}")
-    if report.failed:
+    _tell_failed(report.failed)
+
+
+@app.command()
+def check(
+    start: From = None,
+    end: To = None,
+    account: Accounts = None,
+    json: Json = False,
+) -> None:
+    """Compare the lake with the ledger and with itself; what is wrong, and what to do about it.
+
+    Files that are missing, unknown, broken or of other rows; events that are there twice or misplaced; activity that
+    differs from the events. With days or accounts, rows are read of those alone. Nothing is changed.
+    """
+    from kyra_etl import resources
+    from kyra_etl.maintain.check import check as run
+
+    with opened() as parts:
+        first, last = _days(start, end, parts)
+        with progress() as drawn:
+            kit = parts.for_maintenance(drawn)
+            report = run(kit, resources.checks_dir(), first=first, last=last, accounts=account or None)
+    if json:
+        emit(report.as_json())
+    for one in report.faults:
+        if one.count and not json:
+            show(f"{one.check.title}: {one.count:,}")
+            for row in one.rows[:_SHOWN]:
+                show(f"  {'  '.join(cell(value) for value in row.values())}")
+            if one.count > _SHOWN:
+                show(f"  and {one.count - _SHOWN:,} more: --json")
+            show(f"  {one.check.remedy}")
+    looked_at = f"{count(report.files, 'file')} of {count(report.events, 'event')} looked at"
+    (say if json else show)(f"{looked_at}{': all is well' if report.sound else ''}.")
+    raise typer.Exit(0 if report.sound else 1)
+
+
+@app.command()
+def rebuild(
+    start: From = None,
+    end: To = None,
+    account: Accounts = None,
+    json: Json = False,
+) -> None:
+    """Make `activity` anew from the events: for days that `kyra maintain check` names."""
+    from kyra_etl.maintain.rebuild import rebuild as run
+
+    with opened() as parts:
+        first, last = _days(start, end, parts)
+        with progress() as drawn:
+            report = run(parts.for_maintenance(drawn), first=first, last=last, accounts=account or None)
+    if json:
+        emit(report.as_json())
+    elif report.skipped:
+        show(f"Nothing done: {report.skipped}.")
+    else:
+        show(f"Activity of {count(report.partitions, 'partition')} rebuilt.")
+    _tell_failed(report.failed)
+
+
+def _tell_failed(failed: Sequence[Mapping[str, str]]) -> None:
+    for each in failed:
+        say(printable(f"{each['account']} {each['date']}: {each['error']}"))
+    if failed:
         raise typer.Exit(1)
 
 

@@ -194,22 +194,29 @@ class _Times:
 
 
 @contextmanager
+def working_memory(storage: Storage, id_: str, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that reads the lake and takes about so many bytes of memory; what exceeds them goes to disk."""
+    connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+    try:
+        for setting in (
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            "TimeZone = 'UTC'",
+            f"memory_limit = '{memory // 2**20}MiB'",
+            f"temp_directory = {literal(storage.scratch(layout.staged('sort', id_)))}",
+        ):
+            connection.execute(f"SET {setting}")
+        storage.register(connection)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def _working(storage: Storage, partition: Partition) -> Iterator[_Work]:
     try:
-        connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
-        try:
-            for setting in (
-                "autoinstall_known_extensions = false",
-                "autoload_known_extensions = false",
-                "TimeZone = 'UTC'",
-                f"memory_limit = '{partition.memory // 2**20}MiB'",
-                f"temp_directory = {literal(storage.scratch(layout.staged('sort', partition.swap_id)))}",
-            ):
-                connection.execute(f"SET {setting}")
-            storage.register(connection)
+        with working_memory(storage, partition.swap_id, partition.memory) as connection:
             yield _Work(storage, partition, connection)
-        finally:
-            connection.close()
     except duckdb.Error as error:
         place = layout.partition(partition.account, partition.day)
         raise LakeError(f"{place} cannot be rewritten: {first_line(error)}.", _remedy(error)) from error

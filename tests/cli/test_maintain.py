@@ -59,3 +59,27 @@ def test_a_partition_that_cannot_be_compacted_is_told_in_a_line(kyra: Kyra, tmp_
     [line] = ran.err.splitlines()
     assert broken.name in line
     assert "kyra maintain check" in line
+
+
+def test_check_tells_faults_with_a_remedy_and_rebuild_mends(kyra: Kyra, tmp_path: Path, kyra_home: Path) -> None:
+    _load(kyra, tmp_path, "2026/01/10", "2026/01/11")
+    ran = kyra("maintain", "check")
+    assert (ran.code, ran.out) == (0, "4 files of 2 events looked at: all is well.\n")
+
+    lost = next((kyra_home / "lake/activity").rglob("date=2026-01-10/*.parquet"))
+    lost.unlink()
+    ran = kyra("maintain", "check")
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert lines[0] == "Files that are missing: 1"
+    assert lost.name in lines[1]
+    assert "Restore" in lines[2]
+    asked = kyra("maintain", "check", "--json")
+    assert (asked.code, asked.json["sound"]) == (1, False)
+    [fault] = [one for one in asked.json["checks"] if one["count"]]
+    assert fault["id"] == "missing_files"
+    assert fault["rows"][0]["path"].endswith(lost.name)
+
+    assert kyra("maintain", "rebuild", "--to", "2026-01-10").out == "Activity of 1 partition rebuilt.\n"
+    assert kyra("maintain", "check").code == 0
+    assert kyra("maintain", "rebuild", "--json").json == {"skipped": None, "partitions": 2, "failed": []}

@@ -169,3 +169,27 @@ def test_the_log_spares_a_traceback_for_what_the_state_has_said() -> None:
 
     assert not passes(FailedRun("s3:ListBucket is refused."))
     assert passes(ZeroDivisionError())
+
+
+def test_the_night_s_work_fails_when_the_lake_is_not_sound() -> None:
+    from flows.maintain import concluded
+    from kyra_etl.lake.checks import Check, Faults
+    from kyra_etl.maintain.check import CheckReport
+    from kyra_etl.maintain.compact import CompactReport
+
+    sizes = {"bytes_per_event": 540.0}, {"bytes_per_event": 126.4}
+    compacted = CompactReport(partitions=3, files_read=90, files_written=6, before=sizes[0], after=sizes[1])
+    well = concluded({}, {"compact": compacted, "check": CheckReport((), 6, 1)})
+    assert well.is_completed()
+    assert well.message == "3 partitions compacted, 90 files became 6; 540 → 126 bytes an event."
+    assert concluded({}, {"compact": CompactReport(skipped="another run is at it")}).is_completed()
+
+    fault = Faults(Check("missing_files", "Files that are missing", "", "Restore them.", ""), 2, ())
+    broken = replace(compacted, failed=({"account": "1", "date": "2026-01-10", "error": "No space."},))
+    for errors, done, line in (
+        ({}, {"compact": compacted, "check": CheckReport((fault,), 6, 1)}, "Files that are missing: 2. Restore them."),
+        ({}, {"compact": broken}, "1 2026-01-10: No space."),
+        ({"check": AccessError("Refused.", "Mend it.")}, {"compact": compacted}, "maintain check: Refused. Mend it."),
+    ):
+        state = concluded(errors, done)
+        assert (state.is_failed(), state.message) == (True, line)

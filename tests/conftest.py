@@ -96,6 +96,7 @@ def s3_server(moto_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest
     urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST"), timeout=30).close()
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
     WIRE.calls.clear()
+    WIRE.rules.clear()
     lookup.MOTO.clear()
     yield moto_server
     added = [action for mark in request.node.iter_markers("additions") for action in _actions(mark.args, ADDITIONS)]

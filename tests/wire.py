@@ -7,13 +7,15 @@ of its own). After each test the actions of the customer's role are held against
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import escape
 
-from werkzeug.wrappers import Request
+from werkzeug.wrappers import Request, Response
 
 SESSION = "kyra-etl-"
 """How the sessions begin that kyra makes of a customer's role."""
@@ -29,6 +31,36 @@ class Call:
     action: str
     resource: str
     role: str | None
+    head: bool = False
+
+
+Rule = Callable[[Call], Response | None]
+
+
+def refuse(
+    action: str, code: str, message: str, status: int = 403, *, headers: Mapping[str, str] | None = None
+) -> Rule:
+    """The rule that answers an action as AWS does when it refuses: in JSON for CloudTrail and SQS, else in XML."""
+    service = action.partition(":")[0]
+
+    def rule(call: Call) -> Response | None:
+        if call.action != action or (service == "sts" and call.role):
+            return None
+        if service in ("cloudtrail", "sqs"):
+            body = json.dumps({"__type": code, "message": message})
+            return Response(body, status, content_type="application/x-amz-json-1.1")
+        inner = f"<Code>{code}</Code><Message>{escape(message)}</Message>"
+        error = f"<Error>{inner}</Error>"
+        body = error if service == "s3" else f"<ErrorResponse>{error}<RequestId>r-1</RequestId></ErrorResponse>"
+        return Response(body, status, content_type="application/xml")
+
+    return rule
+
+
+def tell(action: str, document: Mapping[str, Any]) -> Rule:
+    """The rule that answers an action of CloudTrail with a document."""
+    answer = Response(json.dumps(document), 200, content_type="application/x-amz-json-1.1")
+    return lambda call: answer if call.action == action else None
 
 
 @dataclass
@@ -36,6 +68,8 @@ class Wire:
     """The recorder: a WSGI application around the server's."""
 
     calls: list[Call] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    """What is answered in the server's place, where it cannot do what AWS does: the first that has an answer."""
     _roles: dict[str, str] = field(default_factory=dict)
     _app: Callable[..., Iterable[bytes]] | None = None
 
@@ -75,6 +109,9 @@ class Wire:
             return self._app(environ, start_response)
         call = self._call(request, body.decode(errors="replace"))
         self.calls.append(call)
+        for rule in self.rules:
+            if (instead := rule(call)) is not None:
+                return instead(environ, start_response)
         answer = self._app(environ, start_response)
         if call.action != "sts:AssumeRole":
             return answer
@@ -98,7 +135,7 @@ class Wire:
             asked = parse_qs(body)
             service = scope[2] if scope else "sns" if "TopicArn" in asked else "sts"
             return Call(f"{service}:{asked['Action'][0]}", "*", role)
-        return Call(*_s3(request), role)
+        return Call(*_s3(request), role, request.method == "HEAD")
 
 
 def _s3(request: Request) -> tuple[str, str]:

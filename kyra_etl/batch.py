@@ -6,8 +6,9 @@ the next run publishes. Whoever lost the batch to another attempt finds the comm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
 
@@ -15,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kyra_etl.cloudtrail.decode import FILE, DecodedFile
-from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import CommitRefused, LakeError, ObjectError, ObjectGone, VersionMismatch
-from kyra_etl.fetch import read_batch
+from kyra_etl.fetch import Read, read_batch
 from kyra_etl.lake import Lake, Partition, partitions_of
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
@@ -38,13 +38,36 @@ def load_batch(
     limits: Limits,
     clock: Clock,
     progress: Progress,
-    pool: Executor | None = None,
     integration_account: str | None = None,
 ) -> bool:
-    """Load a planned batch and commit it; False when another attempt owns it by now (nothing is left behind).
+    """Load a planned batch and commit it: `read_planned`, then `commit_read`."""
+    read = read_planned(
+        batch,
+        bucket=bucket,
+        state=state,
+        limits=limits,
+        clock=clock,
+        progress=progress,
+        integration_account=integration_account,
+    )
+    return commit_read(batch, read, lake=lake, state=state, corpus=corpus, limits=limits, clock=clock)
 
-    A file that cannot be had or read is set aside and the others load. Raises CollectError when no file could be had,
-    LakeError or StateError; the batch is then not committed, and its files are as new to a later run.
+
+def read_planned(
+    batch: Batch,
+    *,
+    bucket: LogBucket,
+    state: State,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress,
+    pool: Executor | None = None,
+    integration_account: str | None = None,
+) -> Read:
+    """Fetch and decode a planned batch, keeping its lease; nothing is changed by that.
+
+    A file that cannot be had or read is set aside and the others load. Raises CollectError when no file could be had;
+    the batch's files are then as new to a later run.
     """
     beat = clock()
 
@@ -55,37 +78,62 @@ def load_batch(
             state.ledger.heartbeat(batch, limits.lease_seconds)
             beat = clock()
 
-    decoded = read_batch(
+    return read_batch(
         batch,
         bucket=bucket,
         limits=limits,
         now=beat,
         pool=pool,
         integration_account=integration_account,
+        retained=_retained(limits, clock),
         each=each,
     )
-    events, expired = _without_expired(decoded.events, limits, clock)
-    malformed = _malformed(batch, decoded.files)
+
+
+def commit_read(
+    batch: Batch,
+    read: Read,
+    *,
+    lake: Lake,
+    state: State,
+    corpus: Corpus | None,
+    limits: Limits,
+    clock: Clock,
+) -> bool:
+    """Commit what was read of a batch; False when another attempt owns it by now (nothing is left behind).
+
+    Raises LakeError or StateError; the batch is then not committed. What was read is let go of.
+    """
+    with closing(read.rows):
+        return _commit(batch, read, lake=lake, state=state, corpus=corpus, limits=limits, clock=clock)
+
+
+def _commit(
+    batch: Batch, read: Read, *, lake: Lake, state: State, corpus: Corpus | None, limits: Limits, clock: Clock
+) -> bool:
+    keys = read.rows.keys()
+    partitions = partitions_of(keys)
+    malformed = _malformed(batch, read.files)
     for _ in range(ATTEMPTS_TO_COMMIT):
         if not state.ledger.heartbeat(batch, limits.lease_seconds):
             lake.discard(batch.batch_id, batch.attempt)
             return False
-        partitions = partitions_of(events)
         versions = state.ledger.versions(partitions)
         try:
-            distinct = lake.new_rows(events, _committed(state, partitions))
+            distinct = lake.distinct(read.rows, _committed(state, partitions))
         except LakeError:
             if state.ledger.versions(partitions) == versions:
                 raise
             continue  # a file that was to be compared with is gone because a compaction replaced it
-        files = lake.stage(batch.batch_id, batch.attempt, distinct.rows.select(EVENTS.names), malformed)
-        names = set(pc.unique(distinct.rows["event_name"]).to_pylist())
+        files = lake.stage(batch.batch_id, batch.attempt, read.rows.segments(distinct.keep), malformed)
+        kept = keys.filter(distinct.keep)
+        names = set(pc.unique(kept["event_name"]).to_pylist())
         commit = Commit(
             batch=batch,
-            outcomes=_outcomes(decoded.files, distinct.rows, distinct.conflicts, expired),
+            outcomes=_outcomes(read, kept, keys.filter(distinct.conflicts)),
             data_files=files,
             versions=versions,
-            detections=corpus.for_events(names) if corpus is not None and distinct.rows.num_rows else (),
+            detections=corpus.for_events(names) if corpus is not None and kept.num_rows else (),
         )
         try:
             state.ledger.commit(commit, clock())
@@ -121,13 +169,12 @@ def _malformed(batch: Batch, files: Sequence[DecodedFile]) -> list[dict[str, Any
     ]
 
 
-def _without_expired(events: pa.Table, limits: Limits, clock: Clock) -> tuple[pa.Table, dict[int, int]]:
-    """Drop rows older than the retention horizon, and count them by log file."""
+def _retained(limits: Limits, clock: Clock) -> Callable[[pa.Table], pa.BooleanArray] | None:
+    """Which rows are younger than the retention horizon; None when all are."""
     if limits.retain_days is None:
-        return events, {}
-    horizon = clock().date() - timedelta(days=limits.retain_days)
-    kept = pc.greater_equal(events["date"], pa.scalar(horizon, pa.date32()))
-    return events.filter(kept), _per_file(events.filter(pc.invert(kept)))
+        return None
+    horizon = pa.scalar(clock().date() - timedelta(days=limits.retain_days), pa.date32())
+    return lambda events: pc.greater_equal(events["date"], horizon)
 
 
 def _per_file(rows: pa.Table) -> dict[int, int]:
@@ -147,17 +194,15 @@ def _committed(state: State, partitions: Sequence[Partition]) -> dict[Partition,
     return files
 
 
-def _outcomes(
-    files: Sequence[DecodedFile], kept: pa.Table, conflicts: pa.BooleanArray, expired: dict[int, int]
-) -> tuple[FileOutcome, ...]:
+def _outcomes(read: Read, kept: pa.Table, conflicting: pa.Table) -> tuple[FileOutcome, ...]:
     kept_by_file = _per_file(kept)
-    conflicts_by_file = _per_file(kept.filter(conflicts))
+    conflicts_by_file = _per_file(conflicting)
     outcomes = []
-    for file in files:
+    for file in read.files:
         if file.problem is not None:
             outcomes.append(_set_aside(file.number, file.problem))
             continue
-        events, late = kept_by_file.get(file.number, 0), expired.get(file.number, 0)
+        events, late = kept_by_file.get(file.number, 0), read.expired.get(file.number, 0)
         outcomes.append(
             FileOutcome(
                 id=file.number,

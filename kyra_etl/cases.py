@@ -30,14 +30,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kyra_etl import resources
-from kyra_etl.cloudtrail.decode import Source, decode
+from kyra_etl.cloudtrail.decode import Source, decode_files
 from kyra_etl.cloudtrail.records import parse_time
-from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.detection.alerts import alerts_of, by_anchor
 from kyra_etl.detection.frontmatter import duration
 from kyra_etl.detection.rule import Corpus, Detection, tuned
 from kyra_etl.errors import ConfigError, DetectionError
-from kyra_etl.lake import Lake, open_lake
+from kyra_etl.lake import Lake, Rows, open_lake
 from kyra_etl.lake.engine import Engine
 from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
 
@@ -168,15 +167,17 @@ class _Committed:
         batch_id = batch_id or f"batch-{next(self._batches)}"
         document = gzip.compress(json.dumps({"Records": list(records)}).encode(), 1)
         source = Source("cases", f"{batch_id}.json.gz", batch_id, case.now)
-        decoded, events = decode(document, source, now=case.now, max_bytes=_MAX_BYTES)
-        if decoded.malformed:
-            raise DetectionError(f"{case.path}: {case.name}: {decoded.malformed[0].reason}.", "Mend the case's record.")
+        decoded = decode_files([(0, document, source)], now=case.now, max_bytes=_MAX_BYTES)
+        if decoded.files[0].malformed:
+            why = decoded.files[0].malformed[0].reason
+            raise DetectionError(f"{case.path}: {case.name}: {why}.", "Mend the case's record.")
         known: dict[tuple[str, date], list[DataFile]] = {}
         for file in self._files:
             if file.kind == "events" and file.account is not None and file.date is not None:
                 known.setdefault((file.account, file.date), []).append(file)
-        rows = self._lake.new_rows(events, known).rows.select(EVENTS.names)
-        files = self._lake.stage(batch_id, 1, rows, ())
+        rows = Rows(decoded.events)
+        distinct = self._lake.distinct(rows, known)
+        files = self._lake.stage(batch_id, 1, rows.segments(distinct.keep), ())
         self._files.extend(files)
         return [file for file in files if file.kind == "events"]
 

@@ -115,6 +115,7 @@ def _whole(least: int, most: int) -> Callable[[Any, Path], int]:
 _LIMITS = Limits()
 _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
     ("batch_bytes", "Compressed bytes of log files in a batch", 1, 2**40),
+    ("batch_memory", "Bytes of decoded rows a batch keeps in memory; more wait in temporary files", 2**10, 2**40),
     ("batch_files", "Log files in a batch", 1, 100_000),
     ("max_object_bytes", "Uncompressed size beyond which a log file is quarantined", 1, 2**40),
     ("fetch_threads", "Log files fetched at the same time", 1, 256),

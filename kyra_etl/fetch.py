@@ -9,21 +9,34 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from kyra_etl.cloudtrail.decode import GROUPED, Decoded, DecodedFile, Source, decode_files
-from kyra_etl.errors import ObjectError
+from kyra_etl.cloudtrail.decode import FILE, Decoded, DecodedFile, Source, decode_files, decode_large
+from kyra_etl.cloudtrail.stream import NotStreamable
+from kyra_etl.errors import CollectError, DecodeError, ObjectError
+from kyra_etl.lake import Rows
 from kyra_etl.model import Batch, LedgerEntry, Limits
 from kyra_etl.ports import LogBucket
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GROUP_BYTES = 2**20
 GROUP_FILES = 64
 """Log files fetched by one thread and decoded together, up to so many compressed bytes or files."""
+
+LARGE = 8 * 2**20
+"""Bytes as stored from which a log file is decoded piece by piece."""
 
 WORTH_PROCESSES = 16 * 2**20
 """Compressed bytes from which a load is worth the second it takes to start processes."""
@@ -47,6 +60,16 @@ def _quietly() -> None:
     gc.disable()
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the log files of a batch held: `rows` in the batch's order, their file numbers the entries' ids."""
+
+    rows: Rows
+    files: tuple[DecodedFile, ...]
+    expired: Mapping[int, int]
+    """Rows by file that are older than what the lake retains; they are not among `rows`."""
+
+
 def read_batch(
     batch: Batch,
     *,
@@ -55,37 +78,89 @@ def read_batch(
     now: datetime,
     pool: Executor | None,
     integration_account: str | None,
+    retained: Callable[[pa.Table], pa.BooleanArray] | None,
     each: Callable[[int], None],
-) -> Decoded:
-    """Fetch and decode a batch's log files; rows are in the batch's order, their file numbers the entries' ids.
+) -> Read:
+    """Fetch and decode a batch's log files.
 
-    A file that cannot be had or read is named with its problem, and the others are read. `each` is told how many more
-    are done. Raises CollectError when no file could be had.
+    A file that cannot be had or read is named with its problem, and the others are read. `retained` says which rows
+    are young enough, if that matters; `each` is told how many more files are done. Raises CollectError when no file
+    could be had.
     """
 
-    def read(group: Sequence[LedgerEntry]) -> Decoded:
+    def read(group: Sequence[LedgerEntry]) -> Decoded | tuple[LedgerEntry, bytes]:
         fetched: list[tuple[int, bytes, Source]] = []
         missing: list[DecodedFile] = []
         for entry in group:
             try:
-                fetched.append((entry.id, bucket.read(entry.file.key), _source(batch, entry, integration_account)))
+                data = bucket.read(entry.file.key)
             except ObjectError as problem:
                 missing.append(DecodedFile(entry.id, problem=problem))
-        if pool is None:
-            decoded = decode_files(fetched, now=now, max_bytes=limits.max_object_bytes)
-        else:
-            decoded = pool.submit(decode_files, fetched, now=now, max_bytes=limits.max_object_bytes).result()
+                continue
+            if len(data) >= LARGE and len(group) == 1:
+                return entry, data
+            fetched.append((entry.id, data, _source(batch, entry, integration_account)))
+        decoding = partial(decode_files, fetched, now=now, max_bytes=limits.max_object_bytes)
+        try:
+            decoded = decoding() if pool is None else pool.submit(decoding).result()
+        except BrokenExecutor as error:
+            raise CollectError(
+                "A process that decodes log files ended before its work, perhaps for want of memory.",
+                "Set `decode_processes = 1` in kyra.toml, or give the machine more memory, and run this again.",
+            ) from error
         return Decoded((*decoded.files, *missing), decoded.events)
 
-    done: list[Decoded] = []
+    rows = Rows(budget=limits.batch_memory)
+    files: list[DecodedFile] = []
+    expired: Counter[int] = Counter()
+
+    def keep(events: pa.Table) -> None:
+        if retained is None:
+            rows.append(events)
+            return
+        young = retained(events)
+        rows.append(events.filter(young))
+        expired.update(events.filter(pc.invert(young))[FILE].to_pylist())
+
+    def stream(entry: LedgerEntry, data: bytes) -> DecodedFile:
+        # In this process: one document cannot be shared out, and handing it over would copy it.
+        before = rows.num_rows
+        source = _source(batch, entry, integration_account)
+        try:
+            for piece in decode_large(entry.id, data, source, now=now, max_bytes=limits.max_object_bytes):
+                keep(piece.events)
+                each(0)
+            return piece.files[0]
+        except (NotStreamable, DecodeError) as error:
+            rows.truncate(before)
+            expired.pop(entry.id, None)
+            if isinstance(error, DecodeError):
+                return DecodedFile(entry.id, problem=error)
+        whole = decode_files([(entry.id, data, source)], now=now, max_bytes=limits.max_object_bytes)
+        keep(whole.events)
+        return whole.files[0]
+
     with ThreadPoolExecutor(limits.fetch_threads, thread_name_prefix="fetch") as threads:
-        for decoded in threads.map(read, _groups(batch.entries, limits.fetch_threads)):
-            done.append(decoded)
-            each(len(decoded.files))
-    return Decoded(
-        tuple(file for decoded in done for file in decoded.files),
-        pa.concat_tables([GROUPED.empty_table(), *(decoded.events for decoded in done)]),
-    )
+        for result in _in_order(threads, read, _groups(batch.entries, limits.fetch_threads), limits.fetch_threads + 1):
+            if isinstance(result, Decoded):
+                keep(result.events)
+                done = result.files
+            else:
+                done = (stream(*result),)
+            files.extend(done)
+            each(len(done))
+    return Read(rows, tuple(files), expired)
+
+
+def _in_order(threads: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """`threads.map`, with no more than so many items under way or waiting: results must not pile up."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(threads.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _groups(entries: Sequence[LedgerEntry], threads: int) -> Iterator[list[LedgerEntry]]:
@@ -94,6 +169,12 @@ def _groups(entries: Sequence[LedgerEntry], threads: int) -> Iterator[list[Ledge
     group: list[LedgerEntry] = []
     size = 0
     for entry in entries:
+        if entry.file.size >= LARGE:
+            if group:
+                yield group
+            yield [entry]
+            group, size = [], 0
+            continue
         group.append(entry)
         size += entry.file.size
         if len(group) >= most or size >= GROUP_BYTES:

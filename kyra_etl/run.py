@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from kyra_etl.batch import load_batch
+from kyra_etl.batch import commit_read, load_batch, read_planned
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import KyraError, StateError
-from kyra_etl.fetch import decoders
+from kyra_etl.fetch import Read, decoders
 from kyra_etl.hints import Heard
 from kyra_etl.lake import Lake
 from kyra_etl.listing import Found
@@ -118,7 +119,9 @@ def load_found(run: Run, kit: Kit) -> int:
     if kit.spread is not None:
         return _spread([batch.batch_id for batch in batches], owner, run, kit, kit.spread)
     with decoders(limits, waiting.size + sum(entry.file.size for entry in left)) as pool:
-        return sum(load_planned(batch, run, kit, pool) for batch in batches)
+        if pool is not None:
+            return _load_ahead(batches, run, kit, pool)
+        return sum(load_planned(batch, run, kit) for batch in batches)
 
 
 def _planned(ids: Sequence[int], run: Run, kit: Kit, *, historical: bool) -> Iterator[Batch]:
@@ -187,27 +190,59 @@ def renewing(renew: Callable[[], object], kit: Kit) -> Callable[[], None]:
     return alive
 
 
-def load_planned(batch: Batch, run: Run, kit: Kit, pool: Executor | None = None) -> bool:
+def load_planned(batch: Batch, run: Run, kit: Kit) -> bool:
     """Load a batch of the run; False when another attempt owns it by now. When it fails, its files are given back."""
+    try:
+        return _commit(batch, _read(batch, run, kit, None), run, kit)
+    except BaseException as error:
+        _give_back(batch, error, kit)
+        raise
+
+
+def _load_ahead(batches: Iterable[Batch], run: Run, kit: Kit, pool: Executor) -> int:
+    """Read each batch while the one before it is committed, so that neither waits for the other."""
+    committed = 0
+    under_way: deque[tuple[Batch, Future[Read]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
+        try:
+            for batch in batches:
+                under_way.append((batch, reader.submit(_read, batch, run, kit, pool)))
+                if len(under_way) > 1:
+                    committed += _commit(under_way[0][0], under_way[0][1].result(), run, kit)
+                    under_way.popleft()
+            for batch, reading in under_way:
+                committed += _commit(batch, reading.result(), run, kit)
+        except BaseException as error:
+            for batch, _ in under_way:
+                _give_back(batch, error, kit)
+            raise
+    return committed
+
+
+def _give_back(batch: Batch, error: BaseException, kit: Kit) -> None:
+    # Its files go back at once rather than when the lease ends; if the commit did happen, nothing changes.
+    kit.state.ledger.abandon(batch, type(error).__name__, kit.clock())
+
+
+def _read(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> Read:
+    return read_planned(
+        batch,
+        bucket=run.bucket,
+        state=kit.state,
+        limits=kit.limits,
+        clock=kit.clock,
+        progress=kit.progress,
+        pool=pool,
+        integration_account=run.account,
+    )
+
+
+def _commit(batch: Batch, read: Read, run: Run, kit: Kit) -> bool:
     if run.lease is not None:
         run.lease.renew(kit.limits.lease_seconds)
-    try:
-        return load_batch(
-            batch,
-            bucket=run.bucket,
-            lake=kit.lake,
-            state=kit.state,
-            corpus=kit.corpus,
-            limits=kit.limits,
-            clock=kit.clock,
-            progress=kit.progress,
-            pool=pool,
-            integration_account=run.account,
-        )
-    except BaseException as error:
-        # Its files go back at once rather than when the lease ends; if the commit did happen, nothing changes.
-        kit.state.ledger.abandon(batch, type(error).__name__, kit.clock())
-        raise
+    return commit_read(
+        batch, read, lake=kit.lake, state=kit.state, corpus=kit.corpus, limits=kit.limits, clock=kit.clock
+    )
 
 
 def in_batches(entries: Iterable[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:

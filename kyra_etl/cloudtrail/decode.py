@@ -7,7 +7,7 @@ parts as slices of the document, small chunks so that Python's objects stay in t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -29,6 +29,7 @@ from kyra_etl.cloudtrail.records import (
     with_extra,
 )
 from kyra_etl.cloudtrail.schema import EVENTS, SOURCE_TYPE
+from kyra_etl.cloudtrail.stream import blocks, records
 from kyra_etl.errors import DecodeError, ObjectError
 from kyra_etl.model import UNKNOWN_ACCOUNT
 
@@ -118,27 +119,68 @@ def decode_files(files: Iterable[tuple[int, bytes, Source]], *, now: datetime, m
         except DecodeError as problem:
             done.append(DecodedFile(number, problem=problem))
             continue
-        malformed = [Malformed(position, "not JSON", line) for position, line in framed.broken]
-        before = rows.count
-        rows.begin(number, source)
-        for position, raw in enumerate(framed.records):
-            try:
-                rows.add(raw)
-            except MalformedRecord as reason:
-                malformed.append(Malformed(position, str(reason), raw))
-        done.append(
-            DecodedFile(
-                number=number,
-                records=len(framed.records) + len(framed.broken),
-                events=rows.count - before,
-                malformed=tuple(malformed),
-                sha256=hashlib.sha256(document).hexdigest(),
-                uncompressed=len(document),
-                first_event_at=rows.first,
-                last_event_at=rows.last,
-            )
-        )
+        file = _File(number, source, rows)
+        file.malformed.extend(Malformed(position, "not JSON", line) for position, line in framed.broken)
+        file.add(framed.records)
+        done.append(file.done(hashlib.sha256(document).hexdigest(), len(document)))
     return Decoded(tuple(done), rows.table())
+
+
+def decode_large(number: int, data: bytes, source: Source, *, now: datetime, max_bytes: int) -> Iterator[Decoded]:
+    """Decode one log file as `decode_files` does, into the same rows, but a piece at a time.
+
+    The last piece carries the DecodedFile. Raises NotStreamable when the document has to be read whole, or the
+    DecodeError; the pieces before are void then.
+    """
+    rows = _Rows(now + AHEAD)
+    file = _File(number, source, rows)
+    digest, size = hashlib.sha256(), 0
+
+    def hashed() -> Iterator[bytes]:
+        nonlocal size
+        for block in blocks(data, max_bytes):
+            digest.update(block)
+            size += len(block)
+            yield block
+
+    for some in records(hashed()):
+        file.add(some)
+        yield Decoded((), rows.table())
+    yield Decoded((file.done(digest.hexdigest(), size),), rows.table())
+
+
+class _File:
+    """One log file, while its records become rows."""
+
+    def __init__(self, number: int, source: Source, rows: _Rows) -> None:
+        self._number, self._rows = number, rows
+        self._before = rows.count
+        self._records = 0
+        self.malformed: list[Malformed] = []
+        rows.begin(number, source)
+
+    def add(self, records: list[bytes]) -> None:
+        """The next records of the file: each a row, or set aside."""
+        for position, raw in enumerate(records, self._records):
+            try:
+                self._rows.add(raw)
+            except MalformedRecord as reason:
+                self.malformed.append(Malformed(position, str(reason), raw))
+        self._records += len(records)
+
+    def done(self, sha256: str, size: int) -> DecodedFile:
+        """What the file held."""
+        events = self._rows.count - self._before
+        return DecodedFile(
+            number=self._number,
+            records=events + len(self.malformed),
+            events=events,
+            malformed=tuple(self.malformed),
+            sha256=sha256,
+            uncompressed=size,
+            first_event_at=self._rows.first,
+            last_event_at=self._rows.last,
+        )
 
 
 _typed_of = attrgetter(*TYPED)
@@ -228,10 +270,11 @@ class _Rows:
         self._rows = []
 
     def table(self) -> pa.Table:
-        """All rows so far."""
+        """The rows since the last table was taken."""
         if self._rows:
             self._flush()
-        return pa.Table.from_batches(self._chunks, GROUPED)
+        chunks, self._chunks = self._chunks, []
+        return pa.Table.from_batches(chunks, GROUPED)
 
 
 def is_account(text: str) -> bool:

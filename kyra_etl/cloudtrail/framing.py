@@ -18,10 +18,10 @@ from isal import igzip_lib, isal_zlib
 
 from kyra_etl.errors import DecodeError
 
-_GZIP = b"\x1f\x8b"
-_GZIP_WINDOW = 31
-_INFLATE_ERRORS = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+GZIP = b"\x1f\x8b"
+GZIP_WINDOW = 31
+INFLATE_ERRORS = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises: the second for text that is not UTF-8, which is not a kind of the first."""
 _ENVELOPE = re.compile(rb'\{\s*"Records"\s*:')
 _RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
@@ -55,28 +55,28 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     The format is told by its first bytes, not by the name: HTTP clients unpack some bodies on the way.
     Raises DecodeError 'corrupt_gzip' or, beyond `max_bytes`, 'too_large'.
     """
-    if not data.startswith(_GZIP):
+    if not data.startswith(GZIP):
         if len(data) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         return data
     parts: list[bytes] = []
     room = max_bytes
     rest = data
-    while rest.startswith(_GZIP):
-        member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
+    while rest.startswith(GZIP):
+        member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
         try:
             part = member.decompress(rest, room + 1)
-        except _INFLATE_ERRORS as error:  # type: ignore[misc]  # isal's stubs call its exception class an instance
-            raise DecodeError("corrupt_gzip", f"The gzip stream is damaged ({error}).", _READ_AGAIN) from error
+        except INFLATE_ERRORS as error:  # type: ignore[misc]  # isal's stubs call its exception class an instance
+            raise DecodeError("corrupt_gzip", f"The gzip stream is damaged ({error}).", READ_AGAIN) from error
         room -= len(part)
         if room < 0:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         if not member.eof:
-            raise DecodeError("corrupt_gzip", "The gzip stream ends too early: the file is truncated.", _READ_AGAIN)
+            raise DecodeError("corrupt_gzip", "The gzip stream ends too early: the file is truncated.", READ_AGAIN)
         parts.append(part)
         rest = member.unused_data
     if rest.strip(b"\x00"):
-        raise DecodeError("corrupt_gzip", "Bytes that are not gzip follow the gzip stream.", _READ_AGAIN)
+        raise DecodeError("corrupt_gzip", "Bytes that are not gzip follow the gzip stream.", READ_AGAIN)
     return b"".join(parts) if len(parts) != 1 else parts[0]
 
 
@@ -99,7 +99,7 @@ def frame(document: bytes) -> Framed:
         fields = _raw_dict.decode(body)
     except RecursionError as error:
         raise DecodeError("not_json", "The JSON is nested too deeply to be a log file.", _EXPECTED) from error
-    except _NOT_JSON:
+    except NOT_JSON:
         # Something in it is not JSON as msgspec reads it. One such record must not take its neighbours along.
         elements = _scan(body)
         return Framed(elements, []) if any(map(_hints, elements)) else _sequence(body)
@@ -110,7 +110,7 @@ def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
     if "Records" in fields:
         try:
             records = _raw_list.decode(_envelope.decode(body).Records)
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             raise DecodeError("no_records", "`Records` is not a list.", _EXPECTED) from error
         if records and _is_notification(records[0]):
             raise DecodeError("notification", "This is an S3 event notice, not a log file.", _EXPECTED)
@@ -120,7 +120,7 @@ def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
     if "Events" in fields:
         try:
             return _cloudtrail_only(_unwrap(_raw_list.decode(fields["Events"])))
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             raise DecodeError("no_records", "`Events` is not a list.", _EXPECTED) from error
     return _cloudtrail_only(_unwrap([msgspec.Raw(body)]))
 
@@ -134,12 +134,12 @@ def _unwrap(items: Iterable[msgspec.Raw]) -> list[bytes]:
             try:
                 records.append(_lookup.decode(text).CloudTrailEvent.encode())
                 continue
-            except _NOT_JSON:
+            except NOT_JSON:
                 pass
         elif b'"detail-type"' in text:
             try:
                 fields = _raw_dict.decode(text)
-            except _NOT_JSON:
+            except NOT_JSON:
                 fields = {}
             if "detail" in fields and "detail-type" in fields:
                 text = bytes(fields["detail"])
@@ -159,14 +159,14 @@ def _cloudtrail_only(records: list[bytes]) -> list[bytes]:
 def _hints(record: bytes) -> bool:
     try:
         return not _RECORD_HINTS.isdisjoint(_raw_dict.decode(record))
-    except (*_NOT_JSON, RecursionError):
+    except (*NOT_JSON, RecursionError):
         return False
 
 
 def _is_notification(record: msgspec.Raw) -> bool:
     try:
         fields = _raw_dict.decode(record)
-    except (*_NOT_JSON, RecursionError):
+    except (*NOT_JSON, RecursionError):
         return False
     return "s3" in fields or "Sns" in fields or "messageId" in fields
 
@@ -212,7 +212,7 @@ def _sequence(body: bytes) -> Framed:
             continue
         try:
             found = _of_line(line.strip())
-        except (*_NOT_JSON, RecursionError, DecodeError):
+        except (*NOT_JSON, RecursionError, DecodeError):
             if position == 0 and _ENVELOPE.match(body):
                 break  # one envelope over many lines that never closes: the rest of it is lost, so none of it counts
             broken.append((position, line))
@@ -246,11 +246,11 @@ def _concatenated(body: bytes) -> list[bytes]:
             while at < len(text) and text[at] in " \t\r\n,":
                 at += 1
     except (ValueError, RecursionError, msgspec.DecodeError) as error:
-        raise DecodeError("not_json", "The file's JSON is damaged or cut off.", _READ_AGAIN) from error
+        raise DecodeError("not_json", "The file's JSON is damaged or cut off.", READ_AGAIN) from error
     return records
 
 
-def _too_large(max_bytes: int) -> DecodeError:
+def too_large(max_bytes: int) -> DecodeError:
     return DecodeError(
         "too_large",
         f"The file unpacks to more than {max_bytes:,} bytes.",
@@ -259,5 +259,5 @@ def _too_large(max_bytes: int) -> DecodeError:
 
 
 _EXPECTED = 'Expected CloudTrail records: {"Records": […]}, an array, NDJSON, or answers of LookupEvents.'
-_READ_AGAIN = "Run `kyra quarantine retry` once the file is whole again."
+READ_AGAIN = "Run `kyra quarantine retry` once the file is whole again."
 _NOT_LOGS = "Nothing to do: only log files are loaded."

@@ -11,12 +11,13 @@ import pyarrow as pa
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
+from kyra_etl.lake.spool import Rows
 from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
 from kyra_etl.lake.trace import Traced, trace
 from kyra_etl.lake.writer import Partition, partitions_of
 from kyra_etl.model import DataFile
 
-__all__ = ["Lake", "Partition", "S3Options", "open_lake", "partitions_of"]
+__all__ = ["Lake", "Partition", "Rows", "S3Options", "open_lake", "partitions_of"]
 
 
 class Lake:
@@ -55,17 +56,17 @@ class Lake:
         """Let a DuckDB connection read `uri()`s."""
         self.storage.register(connection)
 
-    def new_rows(self, events: pa.Table, committed: Mapping[Partition, Sequence[DataFile]]) -> Distinct:
-        """Deduplicate a batch's rows (schema EVENTS, further columns kept) within itself and against `committed`."""
+    def distinct(self, rows: Rows, committed: Mapping[Partition, Sequence[DataFile]]) -> Distinct:
+        """Which of a batch's rows are new: deduplicated within the batch and against the `committed` files."""
         filesystem, root = self.storage.filesystem()
-        found: list[pa.Table] = []
-        for partition, rows in writer.split(events) if events.num_rows else ():
+        found = [colliding([], filesystem, "", pa.array([], pa.string()))]
+        keys = rows.keys()
+        for partition, mine in writer.split(keys) if rows.num_rows else ():
             files = committed.get(partition, ())
             if files:
-                ids = rows["event_id"].combine_chunks()
+                ids = mine["event_id"].combine_chunks()
                 found.append(self._colliding(files, filesystem, root, partition, ids))
-        empty = colliding([], filesystem, "", pa.array([], pa.string()))
-        return distinct(events, pa.concat_tables([empty, *found]))
+        return distinct(keys, rows.take, pa.concat_tables(found))
 
     def _colliding(
         self, files: Sequence[DataFile], filesystem: Any, root: str, partition: Partition, ids: Any
@@ -103,7 +104,7 @@ class Lake:
         raise AssertionError("unreachable")
 
     def stage(
-        self, batch_id: str, attempt: int, events: pa.Table, malformed: Sequence[dict[str, Any]]
+        self, batch_id: str, attempt: int, events: Iterable[pa.Table], malformed: Sequence[dict[str, Any]]
     ) -> tuple[DataFile, ...]:
         """Write a batch's files where no reader looks; see `writer.stage`."""
         return writer.stage(self.storage, batch_id, attempt, events, malformed)

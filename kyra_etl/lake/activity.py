@@ -6,6 +6,8 @@ latest time, so the order in which batches come does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 import pyarrow as pa
 
@@ -29,3 +31,16 @@ def roll_up(events: pa.Table) -> pa.Table:
         count=pl.len().cast(pl.Int64),
     )
     return rolled.select(ACTIVITY.names).sort(_KEY).to_arrow().cast(ACTIVITY)
+
+
+def merge(rolled: Sequence[pa.Table]) -> pa.Table:
+    """Roll-ups of parts → the roll-up of the whole."""
+    if len(rolled) == 1:
+        return rolled[0]
+    frame = pl.DataFrame(pl.from_arrow(pa.concat_tables([ACTIVITY.empty_table(), *rolled])))
+    merged = frame.group_by(_KEY).agg(
+        first_seen=pl.col("first_seen").min(),
+        last_seen=pl.col("last_seen").max(),
+        count=pl.col("count").sum(),
+    )
+    return merged.select(ACTIVITY.names).sort(_KEY).to_arrow().cast(ACTIVITY)

@@ -13,7 +13,6 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -138,10 +137,10 @@ class _Work:
         if not ours.num_rows:
             return 0
         theirs = self._connection.sql(suspects.format(", ".join(content), self.reading(EVENTS, full))).to_arrow_table()
-        kept = pl.DataFrame(pl.from_arrow(distinct(ours, theirs).rows.select(place)))
-        doubled = pl.DataFrame(pl.from_arrow(ours.select(place))).join(kept, on=place, how="anti")
-        self._connection.register("_doubled", doubled.to_arrow())
-        return doubled.height
+        keep = distinct(ours, ours.take, theirs).keep
+        doubled = ours.select(place).filter(pc.invert(keep))
+        self._connection.register("_doubled", doubled)
+        return doubled.num_rows
 
     def write(self, kind: Literal["events", "activity"], query: str) -> list[DataFile]:
         """Stage the rows of a query, a file for every FULL bytes."""
@@ -162,7 +161,7 @@ class _Work:
         path = layout.partitioned(directory, account, day, f"{swap_id}-{len(self.made)}")
         staged_path = layout.staged(path, swap_id)
         times = _Times()
-        options = parquet_options(rows) | {"compression_level": LEVEL}
+        options = parquet_options(rows.schema) | {"compression_level": LEVEL}
         if kind == "events":
             # As many as the rows of a group, for those of a small file must not cost more than they hold.
             bits = {"ndv": max(min(rows.num_rows, GROUP_ROWS), 1), "fpp": 0.05}

@@ -7,7 +7,7 @@ The comparison is on (account, event_id) first, which is cheap, and on the whole
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,12 +25,12 @@ _CONTENT = ["account", *RECORD_COLUMNS]
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """`rows` of the batch to keep; of those, `conflicts` share their id with an event of other content.
+    """Which rows of a batch to keep, and which of those share their id with an event of other content.
 
-    `conflicts` is a boolean column as long as `rows`.
+    Both are boolean columns as long as the batch.
     """
 
-    rows: pa.Table
+    keep: pa.BooleanArray
     conflicts: pa.BooleanArray
 
 
@@ -58,32 +58,36 @@ def colliding(files: Sequence[str], filesystem: pafs.FileSystem, account: str, e
     return rows.add_column(0, "account", pa.repeat(pa.scalar(account), rows.num_rows)).cast(schema)
 
 
-def distinct(batch: pa.Table, committed: pa.Table) -> Distinct:
-    """Keep of `batch` what is neither twice in it nor in `committed` (rows of colliding ids, see `colliding`).
+def distinct(keys: pa.Table, content: Callable[[pa.Array], pa.Table], committed: pa.Table) -> Distinct:
+    """Keep of a batch what is neither twice in it nor in `committed` (rows of colliding ids, see `colliding`).
 
-    Of rows that are the same event the first is kept, in the batch's order.
+    `keys` are the batch's accounts and event ids; `content` gives whole rows by their numbers, and is asked only for
+    those that collide. Of rows that are the same event the first is kept, in the batch's order.
     """
-    # Only keys first: whole rows are turned into polars' own form for the few that collide.
-    keys = pl.DataFrame(pl.from_arrow(batch.select(_KEY))).with_row_index("_row")
+    ids = pl.DataFrame(pl.from_arrow(keys.select(_KEY))).with_row_index("_row")
     known = pl.DataFrame(pl.from_arrow(committed))
-    suspect = keys.filter(pl.struct(_KEY).is_duplicated()).select("_row")
+    suspect = ids.filter(pl.struct(_KEY).is_duplicated()).select("_row")
     if known.height:
-        suspect = pl.concat([suspect, keys.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
+        suspect = pl.concat([suspect, ids.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
     if suspect.is_empty():
-        return Distinct(batch, pa.repeat(pa.scalar(False), batch.num_rows))
+        return Distinct(_flags(keys.num_rows, True), _flags(keys.num_rows, False))
 
     suspect = suspect.sort("_row")
-    doubtful = pl.DataFrame(pl.from_arrow(batch.select(_CONTENT).take(suspect["_row"].to_arrow())))
+    doubtful = pl.DataFrame(pl.from_arrow(content(suspect["_row"].to_arrow()).select(_CONTENT)))
     doubtful = doubtful.with_columns(suspect["_row"])
     doubtful = doubtful.unique(subset=_CONTENT, keep="first", maintain_order=True)
     if known.height:
         doubtful = doubtful.join(known, on=_CONTENT, how="anti", nulls_equal=True, maintain_order="left")
-    keep, conflicts = _settle(doubtful, known)
+    kept, conflicts = _settle(doubtful, known)
+    dropped = set(suspect["_row"].to_list()).difference(kept)
+    return Distinct(_flags(keys.num_rows, True, dropped), _flags(keys.num_rows, False, conflicts))
 
-    plain = keys.join(suspect, on="_row", how="anti")["_row"]
-    kept = pl.concat([plain.to_frame(), pl.DataFrame({"_row": keep}, schema={"_row": pl.UInt32})])["_row"].sort()
-    rows = batch.take(kept.to_arrow())
-    return Distinct(rows, pa.array([row in conflicts for row in kept.to_list()], pa.bool_()))
+
+def _flags(length: int, value: bool, but: Collection[int] = ()) -> pa.BooleanArray:
+    if not but:
+        return pa.repeat(pa.scalar(value), length)
+    exceptions = pl.int_range(length, eager=True).is_in(list(but))
+    return (~exceptions if value else exceptions).to_arrow()
 
 
 def _settle(doubtful: pl.DataFrame, known: pl.DataFrame) -> tuple[list[int], set[int]]:

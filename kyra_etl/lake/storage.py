@@ -45,17 +45,34 @@ class S3Options:
 class ParquetFile:
     """A Parquet file being written; every `write` makes row groups of its own. `size` is in bytes so far."""
 
-    def __init__(self, writer: pq.ParquetWriter, stream: Any) -> None:
+    def __init__(self, path: str, writer: pq.ParquetWriter, stream: Any) -> None:
+        self.path = path
         self._writer, self._stream = writer, stream
         self.rows = 0
         self.size = 0
 
     def write(self, table: pa.Table) -> None:
         """Append rows. Raises LakeError."""
-        with _telling("write to the lake"):
+        with _telling(f"write {self.path}"):
             self._writer.write_table(table)
         self.rows += table.num_rows
         self.size = int(self._stream.tell())
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def _parquet(path: str, stream: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Iterator[ParquetFile]:
+    file = ParquetFile(path, pq.ParquetWriter(stream, schema, **options), stream)
+    try:
+        yield file
+    except BaseException:
+        # A writer that is left open would write when it is collected, to a stream that is closed by then.
+        with contextlib.suppress(Exception):
+            file.close()
+        raise
 
 
 class Storage(ABC):
@@ -133,10 +150,11 @@ class LocalStorage(Storage):
         target = self.root / path
         with _telling(f"write {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as stream:
-                with pq.ParquetWriter(stream, schema, **options) as writer:
-                    file = ParquetFile(writer, stream)
-                    yield file
+            stream = target.open("wb")
+        with stream, _parquet(path, stream, schema, options) as file:
+            yield file
+            with _telling(f"write {target}"):
+                file.close()
                 stream.flush()
                 os.fsync(stream.fileno())
                 file.size = stream.tell()
@@ -233,12 +251,18 @@ class S3Storage(Storage):
 
     @contextlib.contextmanager
     def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
-        with _telling(f"write {self.uri(path)}"), self._fs.open_output_stream(self._at(path)) as stream:
-            with pq.ParquetWriter(stream, schema, **options) as writer:
-                file = ParquetFile(writer, stream)
+        what = f"write {self.uri(path)}"
+        with contextlib.ExitStack() as opened:
+            with _telling(what):
+                stream = opened.enter_context(self._fs.open_output_stream(self._at(path)))
+            with _parquet(path, stream, schema, options) as file:
                 yield file
-            # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept the file already.
-            file.size = int(stream.tell())
+                with _telling(what):
+                    file.close()
+                    # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept it already.
+                    file.size = int(stream.tell())
+            with _telling(what):
+                opened.close()
 
     def move(self, source: str, target: str) -> bool:
         with _telling(f"publish {self.uri(target)}"):

@@ -78,5 +78,5 @@ def write(storage: Storage, table: str, name: str, rows: Iterable[Mapping[str, A
     folder = table if day is None else f"{table}/date={day:%Y-%m-%d}"
     path = f"{folder}/{name}.parquet"
     staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{secrets.token_hex(8)}.parquet"
-    storage.write_parquet(staged, data, **parquet_options(data))
+    storage.write_parquet(staged, data, **parquet_options(data.schema))
     storage.move(staged, path)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from datetime import date, datetime
 from typing import Any, Literal
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kyra_etl.cloudtrail.schema import MALFORMED, PARTITION
+from kyra_etl.cloudtrail.schema import EVENTS, MALFORMED, PARTITION
 from kyra_etl.lake import layout
-from kyra_etl.lake.activity import roll_up
-from kyra_etl.lake.storage import ZSTD_LEVEL, Storage
+from kyra_etl.lake.activity import merge, roll_up
+from kyra_etl.lake.storage import ZSTD_LEVEL, ParquetFile, Storage
 from kyra_etl.model import DataFile
 
 Partition = tuple[str, date]
@@ -28,74 +30,96 @@ def partitions_of(events: pa.Table) -> list[Partition]:
 
 
 def split(events: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
-    """A table by partition, each without its partition columns' repetition in mind: rows keep their order."""
-    partitions = partitions_of(events)
-    if len(partitions) == 1:
-        yield partitions[0], events
-        return
-    for account, day in partitions:
-        mask = pc.and_(
-            pc.equal(events["account"], pa.scalar(account)), pc.equal(events["date"], pa.scalar(day, pa.date32()))
-        )
-        yield (account, day), events.filter(mask)
+    """A table by partition, in order of the partitions; rows keep their order."""
+    numbers = pl.DataFrame(pl.from_arrow(events.select(PARTITION))).with_row_index("_row")
+    groups = numbers.group_by(PARTITION).agg("_row").sort(PARTITION)
+    for account, day, rows in zip(*groups, strict=True):
+        yield (account, day), events if groups.height == 1 else events.take(rows.to_arrow())
 
 
 def stage(
-    storage: Storage, batch_id: str, attempt: int, events: pa.Table, malformed: Sequence[dict[str, Any]]
+    storage: Storage, batch_id: str, attempt: int, events: Iterable[pa.Table], malformed: Sequence[dict[str, Any]]
 ) -> tuple[DataFile, ...]:
     """Write one attempt's files under `_staging/` and describe them; nothing is visible to readers yet.
 
-    `events` has schema EVENTS, `malformed` rows of schema MALFORMED. The roll-up is made of the very same rows.
+    `events` are pieces with the columns of EVENTS, each a row group of its partitions; `malformed` are rows of schema
+    MALFORMED. The roll-up is made of the very same rows.
     """
     files: list[DataFile] = []
-    for (account, day), rows in split(events):
-        for kind, directory, table in (
-            ("events", layout.EVENTS_DIR, rows),
-            ("activity", layout.ACTIVITY_DIR, roll_up(rows)),
-        ):
-            path = layout.partitioned(directory, account, day, batch_id)
-            files.append(_write(storage, kind, path, batch_id, attempt, table, account, day))
+    rolled: list[pa.Table] = []
+    with ExitStack() as open_files:
+        written: dict[Partition, _Written] = {}
+        for piece in events:
+            rolled.append(roll_up(piece))
+            for partition, rows in split(piece.select(EVENTS.names)):
+                if partition not in written:
+                    path = layout.partitioned(layout.EVENTS_DIR, *partition, batch_id)
+                    writing = _writing(storage, layout.staged(path, batch_id, attempt), EVENTS)
+                    written[partition] = _Written(path, open_files.enter_context(writing))
+                written[partition].add(rows)
+    for partition, activity in split(merge(rolled)):
+        files.append(written[partition].described(batch_id, attempt, partition))
+        path = layout.partitioned(layout.ACTIVITY_DIR, *partition, batch_id)
+        files.append(_write(storage, "activity", path, batch_id, attempt, activity, partition))
     if malformed:
         path = f"{layout.MALFORMED_DIR}/{batch_id}.parquet"
         table = pa.Table.from_pylist(list(malformed), MALFORMED)
-        files.append(_write(storage, "malformed", path, batch_id, attempt, table, None, None))
+        files.append(_write(storage, "malformed", path, batch_id, attempt, table))
     return tuple(files)
+
+
+class _Written:
+    """A partition's file of events, while it is written."""
+
+    def __init__(self, path: str, file: ParquetFile) -> None:
+        self._path, self._file = path, file
+        self._times: list[datetime] = []
+
+    def add(self, rows: pa.Table) -> None:
+        bounds = pc.min_max(rows["event_time"]).as_py()
+        self._times = [min((bounds["min"], *self._times)), max((bounds["max"], *self._times))]
+        self._file.write(rows.drop_columns(list(PARTITION)))
+
+    def described(self, batch_id: str, attempt: int, partition: Partition) -> DataFile:
+        return DataFile(
+            kind="events",
+            path=self._path,
+            staged_path=layout.staged(self._path, batch_id, attempt),
+            rows=self._file.rows,
+            size=self._file.size,
+            account=partition[0],
+            date=partition[1],
+            min_time=self._times[0],
+            max_time=self._times[1],
+        )
+
+
+def _writing(storage: Storage, path: str, schema: pa.Schema) -> AbstractContextManager[ParquetFile]:
+    stored = pa.schema([field for field in schema if field.name not in PARTITION])
+    return storage.parquet(path, stored, **parquet_options(stored))
 
 
 def _write(
     storage: Storage,
-    kind: Literal["events", "activity", "malformed"] | str,
+    kind: Literal["activity", "malformed"],
     path: str,
     batch_id: str,
     attempt: int,
     table: pa.Table,
-    account: str | None,
-    day: date | None,
+    partition: Partition | None = None,
 ) -> DataFile:
-    times = None
-    if kind == "events":
-        times = pc.min_max(table["event_time"]).as_py()
-    plain = table.drop_columns([name for name in PARTITION if name in table.column_names])
     staged_path = layout.staged(path, batch_id, attempt)
-    size = storage.write_parquet(staged_path, plain, **parquet_options(plain))
-    return DataFile(
-        kind=kind,  # type: ignore[arg-type]
-        path=path,
-        staged_path=staged_path,
-        rows=table.num_rows,
-        size=size,
-        account=account,
-        date=day,
-        min_time=times["min"] if times else None,
-        max_time=times["max"] if times else None,
-    )
+    with _writing(storage, staged_path, table.schema) as file:
+        file.write(table.drop_columns([name for name in PARTITION if name in table.column_names]))
+    account, day = partition or (None, None)
+    return DataFile(kind, path, staged_path, file.rows, file.size, account, day)
 
 
-def parquet_options(table: pa.Table) -> dict[str, Any]:
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """How the lake's files are encoded: zstd, dictionaries where values repeat, no writer-specific schema."""
     return {
         "compression": "zstd",
         "compression_level": ZSTD_LEVEL,
-        "use_dictionary": [name for name in table.column_names if name not in _PLAIN],
+        "use_dictionary": [name for name in schema.names if name not in _PLAIN],
         "store_schema": False,
     }

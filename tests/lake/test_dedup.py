@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyra_etl.cloudtrail.decode import Source, decode
+from kyra_etl.cloudtrail.decode import FILE, Source, decode
 from kyra_etl.cloudtrail.schema import EVENTS
-from kyra_etl.lake import open_lake
+from kyra_etl.lake import Rows, open_lake
 from kyra_etl.lake.dedup import distinct
 from kyra_etl.model import DataFile
 from tests.cloudtrail.truth import exact
@@ -41,9 +41,14 @@ def event(event_id: str, **fields: Any) -> str:
 NONE = EVENTS.empty_table()
 
 
+def with_file(table: pa.Table) -> pa.Table:
+    return table.append_column(FILE, pa.repeat(pa.scalar(0), table.num_rows))
+
+
 def kept(batch: pa.Table, committed: pa.Table = NONE) -> list[tuple[str, bool]]:
-    result = distinct(batch, committed.select(["account", *COLUMNS]))
-    return list(zip(result.rows["event_id"].to_pylist(), result.conflicts.to_pylist(), strict=True))
+    result = distinct(batch, batch.take, committed.select(["account", *COLUMNS]))
+    ids, conflicts = batch["event_id"].filter(result.keep), result.conflicts.filter(result.keep)
+    return list(zip(ids.to_pylist(), conflicts.to_pylist(), strict=True))
 
 
 COLUMNS = [name for name in EVENTS.names if name not in ("account",)]
@@ -106,33 +111,34 @@ def test_what_is_kept_is_exactly_what_was_not_there(
     texts = [event(name, **change) for name, change in batch]
     earlier = list(dict.fromkeys(event(name, **change) for name, change in before))
 
-    result = distinct(rows(*texts), rows(*earlier).select(["account", *COLUMNS]))
+    found = kept(rows(*texts), rows(*earlier))
 
     def content(text: str) -> str:
         return repr(sorted((name, value) for name, value in exact(text).items() if value is not None or "Para" in name))
 
     known = {content(text) for text in earlier}
     fresh = list(dict.fromkeys(content(text) for text in texts if content(text) not in known))
-    assert result.rows.num_rows == len(fresh)
+    assert len(found) == len(fresh)
 
 
 def test_committed_files_are_asked_by_partition(tmp_path: Path) -> None:
     lake = open_lake(str(tmp_path))
-    files = lake.stage("b1", 1, rows(event("1"), event("9", eventTime="2026-03-05T00:00:00Z")), [])
+    files = lake.stage("b1", 1, [rows(event("1"), event("9", eventTime="2026-03-05T00:00:00Z"))], [])
     assert lake.publish(files)
     by_partition: dict[Any, list[DataFile]] = {}
     for file in files:
         if file.kind == "events":
             by_partition.setdefault((file.account, file.date), []).append(file)
 
-    fresh = lake.new_rows(rows(event("1"), event("2"), event("9", eventTime="2026-03-05T00:00:00Z")), by_partition)
+    batch = rows(event("1"), event("2"), event("9", eventTime="2026-03-05T00:00:00Z"))
+    fresh = lake.distinct(Rows(with_file(batch)), by_partition)
 
-    assert fresh.rows["event_id"].to_pylist() == ["2"]
+    assert batch["event_id"].filter(fresh.keep).to_pylist() == ["2"]
 
 
 def test_files_are_plain_hive_parquet(tmp_path: Path) -> None:
     lake = open_lake(str(tmp_path))
-    files = lake.stage("b1", 1, rows(event("1", recipientAccountId="012345678901")), [])
+    files = lake.stage("b1", 1, [rows(event("1", recipientAccountId="012345678901"))], [])
 
     assert not (tmp_path / "events").exists()
     lake.publish(files)

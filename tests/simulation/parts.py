@@ -6,6 +6,7 @@ file system that behaves as S3 does (no rename, whole objects or none).
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import threading
@@ -22,7 +23,7 @@ from sqlalchemy import Connection
 from kyra_etl import owner
 from kyra_etl.errors import LakeError, StateError
 from kyra_etl.lake import Lake, layout
-from kyra_etl.lake.storage import LocalStorage, S3Storage, Storage
+from kyra_etl.lake.storage import LocalStorage, ParquetFile, S3Storage, Storage
 from kyra_etl.state.database import Database
 from tests.simulation.process import Process
 
@@ -84,20 +85,22 @@ class SimDirectory(LocalStorage):
         super().__init__(root)
         self._process, self._published = process, published
 
-    def write_parquet(self, path: str, table: Any, **options: Any) -> int:
+    @contextmanager
+    def parquet(self, path: str, schema: Any, **options: Any) -> Iterator[ParquetFile]:
         process = self._process
         step = "stage" if is_data(path) else "write table"
         process.step(step)
         process.fault("lake", {"disk full": lambda: LakeError(f"No space for {path}.")})
-        size = super().write_parquet(path, table, **options)
+        with super().parquet(path, schema, **options) as file:
+            yield file
         try:
             process.step(step, "torn")
         except BaseException:
-            file = self.root / path
-            file.write_bytes(file.read_bytes()[: size // 2])
+            written = self.root / path
+            if written.exists():  # unless it was swept meanwhile
+                written.write_bytes(written.read_bytes()[: file.size // 2])
             raise
         process.step(step, "after")
-        return size
 
     def move(self, source: str, target: str) -> bool:
         step = "publish" if is_data(target) else "place table"
@@ -143,13 +146,14 @@ class _ObjectStore:
     def __init__(self, root: Path, process: Process, published: Published) -> None:
         self._real = pafs.LocalFileSystem()
         self._root, self._process, self._published = str(root), process, published
+        self._uploads = itertools.count()
 
     @contextmanager
     def open_output_stream(self, path: str) -> Iterator[Any]:
         step = "stage" if is_data(self._relative(path)) else "write table"
         self._process.step(step)
         self._process.fault("lake", {"slow down": lambda: LakeError(f"The store is busy with {path}.")})
-        draft = Path(self._root) / f"upload-{threading.get_ident()}"  # an upload appears when it is complete
+        draft = Path(self._root) / f"upload-{id(self)}-{next(self._uploads)}"  # an upload appears when it is complete
         with self._real.open_output_stream(str(draft)) as stream:
             yield stream
         self._make_room(path)
@@ -227,7 +231,7 @@ class Inline(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
+        except Exception as error:  # but not a death: the dead submit nothing more
             future.set_exception(error)
         return future
 

@@ -65,7 +65,7 @@ def test_a_schedule_is_repeated_by_its_text_to_the_last_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "complaint"), [("publish", "never published"), ("tidy", "staging holds"), ("new_rows", "doubled")]
+    ("sabotage", "complaint"), [("publish", "never published"), ("tidy", "staging holds"), ("distinct", "doubled")]
 )
 def test_the_simulator_would_notice(monkeypatch: pytest.MonkeyPatch, sabotage: str, complaint: str) -> None:
     """A road without one of its parts is found out within a few schedules."""
@@ -74,7 +74,7 @@ def test_the_simulator_would_notice(monkeypatch: pytest.MonkeyPatch, sabotage: s
     elif sabotage == "tidy":
         monkeypatch.setattr(kyra_etl.sync, "tidy", lambda **_: None)
     else:
-        monkeypatch.setattr(Lake, "new_rows", lambda self, events, _: distinct(events, _nothing()))
+        monkeypatch.setattr(Lake, "distinct", lambda self, rows, _: distinct(rows.keys(), rows.take, _nothing()))
     strikes = (Strike(("stage", "after"), 1), Strike(("commit", "inside"), 2), Strike(("stage", "after"), 7))
 
     complaints = (said for seed in range(8) for said in play(Case(seed, strikes)).complaints)

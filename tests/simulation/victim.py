@@ -22,7 +22,7 @@ from typing import Any
 from kyra_etl.errors import KyraError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.lake import Lake, S3Options, engine, open_lake
-from kyra_etl.lake.storage import LocalStorage, S3Storage
+from kyra_etl.lake.storage import LocalStorage, ParquetFile, S3Storage
 from kyra_etl.model import Integration, Limits
 from kyra_etl.state import State
 from kyra_etl.state.database import Database
@@ -140,8 +140,8 @@ def _tell(diary: Path, rng: random.Random) -> None:
     Database.write = write  # type: ignore[method-assign, assignment]
     told(FolderBucket, "read", lambda *_: "get")
     told(engine.Engine, "evaluate", lambda *_: "detect")
+    told(ParquetFile, "write", lambda file, *_: "stage" if is_data(file.path) else "table")
     for storage in (LocalStorage, S3Storage):
-        told(storage, "write_parquet", lambda _, path, *__: "stage" if is_data(path) else "table")
         told(storage, "move", lambda _, source, *__: "publish" if is_data(source) else "table")
         told(storage, "remove_folder", lambda *_: "discard")
     say("begin")

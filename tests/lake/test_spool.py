@@ -1,0 +1,73 @@
+"""Rows in temporary files are the same rows as in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kyra_etl.cloudtrail.decode import GROUPED
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import Rows
+from kyra_etl.lake.spool import KEYS
+
+
+def table(first: int, count: int) -> pa.Table:
+    rows = [
+        {
+            "account": f"{first + n:012d}",
+            "event_id": f"e{first + n}",
+            "event_name": "CreateUser",
+            "event_time": datetime(2026, 3, 4),
+            "date": datetime(2026, 3, 4).date(),
+            "request_parameters": "x" * (n % 50),
+            "_file": first,
+        }
+        for n in range(count)
+    ]
+    return pa.Table.from_pylist(rows, GROUPED)
+
+
+STEPS = st.lists(st.one_of(st.integers(0, 30), st.floats(0, 1)), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.sampled_from([1, 5_000, 20_000]), st.data())
+def test_rows_beyond_the_budget_are_what_they_were(steps: list[Any], budget: int, data: st.DataObject) -> None:
+    """A step appends so many rows, or keeps such a part of them."""
+    spooled, held = Rows(budget=budget), Rows(budget=10**9)
+    for step in steps:
+        for rows in (spooled, held):
+            if isinstance(step, int):
+                rows.append(table(held.num_rows if rows is held else spooled.num_rows, step))
+            else:
+                rows.truncate(int(rows.num_rows * step))
+
+    whole = pa.concat_tables([GROUPED.empty_table(), *held.segments()])
+    keep = pa.array(data.draw(st.lists(st.booleans(), min_size=whole.num_rows, max_size=whole.num_rows)), pa.bool_())
+    numbers = data.draw(st.sets(st.integers(0, max(0, whole.num_rows - 1)), max_size=whole.num_rows))
+    chosen = pa.array(sorted(numbers), pa.int64())
+
+    assert spooled.num_rows == held.num_rows == whole.num_rows
+    assert spooled.keys().equals(whole.select(KEYS))
+    assert pa.concat_tables([GROUPED.empty_table(), *spooled.segments()]).equals(whole)
+    assert pa.concat_tables([GROUPED.empty_table(), *spooled.segments(keep)]).equals(whole.filter(keep))
+    if whole.num_rows:
+        assert spooled.take(chosen).equals(whole.take(chosen))
+    spooled.close()
+
+
+def test_no_room_for_temporary_files_is_said_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+    rows = Rows(budget=1)
+
+    with pytest.raises(LakeError, match="No space left") as error:
+        rows.append(table(0, 50))
+
+    assert "TMPDIR" in error.value.remedy

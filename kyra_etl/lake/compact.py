@@ -140,7 +140,7 @@ class _Work:
         keep = distinct(ours, ours.take, theirs).keep
         doubled = ours.select(place).filter(pc.invert(keep))
         self._connection.register("_doubled", doubled)
-        return doubled.num_rows
+        return int(doubled.num_rows)
 
     def write(self, kind: Literal["events", "activity"], query: str) -> list[DataFile]:
         """Stage the rows of a query, a file for every FULL bytes."""

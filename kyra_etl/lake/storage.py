@@ -21,9 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from kyra_etl.errors import LakeError
+from kyra_etl.lake.faults import telling
+from kyra_etl.lake.parquet import ParquetFile, writing
 
 ZSTD_LEVEL = 3
 
@@ -40,39 +41,6 @@ class S3Options:
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
-
-
-class ParquetFile:
-    """A Parquet file being written; every `write` makes row groups of its own. `size` is in bytes so far."""
-
-    def __init__(self, path: str, writer: pq.ParquetWriter, stream: Any) -> None:
-        self.path = path
-        self._writer, self._stream = writer, stream
-        self.rows = 0
-        self.size = 0
-
-    def write(self, table: pa.Table) -> None:
-        """Append rows. Raises LakeError."""
-        with _telling(f"write {self.path}"):
-            self._writer.write_table(table)
-        self.rows += table.num_rows
-        self.size = int(self._stream.tell())
-
-    def close(self) -> None:
-        """Write the footer."""
-        self._writer.close()
-
-
-@contextlib.contextmanager
-def _parquet(path: str, stream: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Iterator[ParquetFile]:
-    file = ParquetFile(path, pq.ParquetWriter(stream, schema, **options), stream)
-    try:
-        yield file
-    except BaseException:
-        # A writer that is left open would write when it is collected, to a stream that is closed by then.
-        with contextlib.suppress(Exception):
-            file.close()
-        raise
 
 
 class Storage(ABC):
@@ -148,12 +116,12 @@ class LocalStorage(Storage):
     @contextlib.contextmanager
     def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
         target = self.root / path
-        with _telling(f"write {target}"):
+        with telling(f"write {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             stream = target.open("wb")
-        with stream, _parquet(path, stream, schema, options) as file:
+        with stream, writing(path, stream, schema, options) as file:
             yield file
-            with _telling(f"write {target}"):
+            with telling(f"write {target}"):
                 file.close()
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -161,7 +129,7 @@ class LocalStorage(Storage):
 
     def move(self, source: str, target: str) -> bool:
         old, new = self.root / source, self.root / target
-        with _telling(f"publish {new}"):
+        with telling(f"publish {new}"):
             new.parent.mkdir(parents=True, exist_ok=True)
             try:
                 old.replace(new)
@@ -173,7 +141,7 @@ class LocalStorage(Storage):
             return True
 
     def put_aside(self, paths: Sequence[str], folder: str) -> None:
-        with _telling(f"move files to {self.root / folder}"):
+        with telling(f"move files to {self.root / folder}"):
             targets = {path: self.root / folder / path for path in paths}
             for parent in {target.parent for target in targets.values()}:
                 parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +157,7 @@ class LocalStorage(Storage):
         return (self.root / path).exists()
 
     def remove(self, path: str) -> None:
-        with _telling(f"remove {self.root / path}"):
+        with telling(f"remove {self.root / path}"):
             (self.root / path).unlink(missing_ok=True)
 
     def folders(self, path: str) -> list[str]:
@@ -197,7 +165,7 @@ class LocalStorage(Storage):
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
 
     def sizes(self, path: str) -> dict[str, int]:
-        with _telling(f"list {self.root / path}"):
+        with telling(f"list {self.root / path}"):
             files = (file for file in (self.root / path).rglob("*") if file.is_file())
             return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
@@ -209,7 +177,7 @@ class LocalStorage(Storage):
 
     def create_text(self, path: str, text: str) -> str:
         target = self.root / path
-        with _telling(f"write {target}"):
+        with telling(f"write {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             draft = target.with_name(f"{target.name}.{os.getpid()}")
             draft.write_text(text)
@@ -253,19 +221,19 @@ class S3Storage(Storage):
     def parquet(self, path: str, schema: pa.Schema, **options: Any) -> Iterator[ParquetFile]:
         what = f"write {self.uri(path)}"
         with contextlib.ExitStack() as opened:
-            with _telling(what):
+            with telling(what):
                 stream = opened.enter_context(self._fs.open_output_stream(self._at(path)))
-            with _parquet(path, stream, schema, options) as file:
+            with writing(path, stream, schema, options) as file:
                 yield file
-                with _telling(what):
+                with telling(what):
                     file.close()
                     # Not asked of S3 afterwards: of a writer that was too slow, somebody may have swept it already.
                     file.size = int(stream.tell())
-            with _telling(what):
+            with telling(what):
                 opened.close()
 
     def move(self, source: str, target: str) -> bool:
-        with _telling(f"publish {self.uri(target)}"):
+        with telling(f"publish {self.uri(target)}"):
             try:
                 self._fs.copy_file(self._at(source), self._at(target))
             except OSError:
@@ -289,21 +257,21 @@ class S3Storage(Storage):
             list(pool.map(aside, paths))
 
     def exists(self, path: str) -> bool:
-        with _telling(f"look at {self.uri(path)}"):
+        with telling(f"look at {self.uri(path)}"):
             return bool(self._fs.get_file_info(self._at(path)).type == pafs.FileType.File)
 
     def remove(self, path: str) -> None:
-        with _telling(f"remove {self.uri(path)}"):
+        with telling(f"remove {self.uri(path)}"):
             if self.exists(path):
                 self._fs.delete_file(self._at(path))
 
     def folders(self, path: str) -> list[str]:
-        with _telling(f"list {self.uri(path)}"):
+        with telling(f"list {self.uri(path)}"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), allow_not_found=True))
             return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
     def sizes(self, path: str) -> dict[str, int]:
-        with _telling(f"list {self.uri(path)}"):
+        with telling(f"list {self.uri(path)}"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), recursive=True, allow_not_found=True))
             files = (entry for entry in entries if entry.type == pafs.FileType.File)
             return {entry.path.removeprefix(f"{self.root}/"): int(entry.size) for entry in files}
@@ -313,11 +281,11 @@ class S3Storage(Storage):
 
     def remove_folder(self, path: str) -> None:
         # Not file by file: that would leave the empty objects behind that stand for folders.
-        with _telling(f"remove {self.uri(path)}"), contextlib.suppress(FileNotFoundError):
+        with telling(f"remove {self.uri(path)}"), contextlib.suppress(FileNotFoundError):
             self._fs.delete_dir(self._at(path))
 
     def create_text(self, path: str, text: str) -> str:
-        with _telling(f"write {self.uri(path)}"):
+        with telling(f"write {self.uri(path)}"):
             if not self.exists(path):
                 with self._fs.open_output_stream(self._at(path)) as stream:
                     stream.write(text.encode())
@@ -352,34 +320,6 @@ def open_storage(url: str, options: S3Options | None = None) -> Storage:
             raise LakeError(f"The lake's URL {url!r} names no bucket.", "Write it as s3://bucket/prefix.")
         return S3Storage(url, options or S3Options())
     return LocalStorage(Path(url))
-
-
-class _telling:
-    """Turns failures of a file system into LakeErrors that say what was tried."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, pa.ArrowException)):
-            raise LakeError(f"Could not {self._what}: {_short(error)}.", _remedy(error)) from error
-
-
-def _short(error: BaseException) -> str:
-    text = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[0]
-    return text[:200].rstrip(".")
-
-
-def _remedy(error: BaseException) -> str:
-    code = getattr(error, "errno", None)
-    if code == 28:
-        return "Free some space; the next run takes up where this one stopped."
-    if code in (13, 30):
-        return "Give this user write access to the lake's folder, or set `lake` in kyra.toml to another one."
-    return "Nothing was lost; the next run takes up where this one stopped."
 
 
 def _sync_folder(folder: Path) -> None:

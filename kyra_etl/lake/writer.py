@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from kyra_etl.cloudtrail.schema import EVENTS, MALFORMED, PARTITION
 from kyra_etl.lake import layout
 from kyra_etl.lake.activity import merge, roll_up
-from kyra_etl.lake.storage import ZSTD_LEVEL, ParquetFile, Storage
+from kyra_etl.lake.parquet import ParquetFile
+from kyra_etl.lake.storage import ZSTD_LEVEL, Storage
 from kyra_etl.model import DataFile
 
 Partition = tuple[str, date]

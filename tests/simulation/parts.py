@@ -23,7 +23,8 @@ from sqlalchemy import Connection
 from kyra_etl import owner
 from kyra_etl.errors import LakeError, StateError
 from kyra_etl.lake import Lake, layout
-from kyra_etl.lake.storage import LocalStorage, ParquetFile, S3Storage, Storage
+from kyra_etl.lake.parquet import ParquetFile
+from kyra_etl.lake.storage import LocalStorage, S3Storage, Storage
 from kyra_etl.state.database import Database
 from tests.simulation.process import Process
 

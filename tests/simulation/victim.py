@@ -22,7 +22,8 @@ from typing import Any
 from kyra_etl.errors import KyraError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.lake import Lake, S3Options, engine, open_lake
-from kyra_etl.lake.storage import LocalStorage, ParquetFile, S3Storage
+from kyra_etl.lake.parquet import ParquetFile
+from kyra_etl.lake.storage import LocalStorage, S3Storage
 from kyra_etl.model import Integration, Limits
 from kyra_etl.state import State
 from kyra_etl.state.database import Database

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kyra_etl.lake import Lake
+from kyra_etl.lake import Lake, Rows
 from kyra_etl.lake import compact as compacting
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.lake.storage import ParquetFile
@@ -149,8 +149,8 @@ def test_full_files_are_left_alone(folder: Upkeep, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("late", [False, True], ids=["together", "beside-a-full-file"])
 def test_events_that_got_in_twice_are_one_again(folder: Upkeep, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
-    def everything(lake: Lake, events: pa.Table, committed: Any) -> Distinct:
-        return Distinct(events, pa.repeat(pa.scalar(False), events.num_rows))
+    def everything(lake: Lake, rows: Rows, committed: Any) -> Distinct:
+        return Distinct(pa.repeat(pa.scalar(True), rows.num_rows), pa.repeat(pa.scalar(False), rows.num_rows))
 
     folder.load(record("Call", "10:00:00", "a"), record("Call", "10:00:00", "b"), detect=False)
     truth = folder.activity()
@@ -158,7 +158,7 @@ def test_events_that_got_in_twice_are_one_again(folder: Upkeep, monkeypatch: pyt
         folder.compact()
         monkeypatch.setattr(compacting, "FULL", 100)
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "new_rows", everything)
+        patch.setattr(Lake, "distinct", everything)
         folder.load(record("Call", "10:00:00", "a"), detect=False)
         folder.load(record("Call", "10:00:00", "a", errorCode="Conflict"), detect=False)
     assert folder.ids() == ["a", "a", "a", "b"]
@@ -210,15 +210,15 @@ def test_a_full_disk_loses_nothing_and_the_next_run_finishes(
 ) -> None:
     ids = _fill(folder)
     files = folder.state.ledger.data_files("events")
-    write = ParquetFile.write
+    write = pq.ParquetWriter.write_table
 
-    def full(self: ParquetFile, table: pa.Table) -> None:
+    def full(self: pq.ParquetWriter, table: pa.Table) -> None:
         if ("event_id" in table.column_names) == (kind == "events"):
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, table)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ParquetFile, "write", full)
+        patch.setattr(pq.ParquetWriter, "write_table", full)
         [failed] = folder.compact().failed
     assert "No space left on device" in failed["error"]
     assert "Free some space" in failed["error"]

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from kyra_etl.detect import detect_queued, detect_window
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, engine, relations
+from kyra_etl.lake import Lake, Rows, engine, relations
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.model import DataFile
 from kyra_etl.settle import publish, tidy
@@ -138,13 +137,13 @@ def test_a_load_that_compared_with_replaced_files_compares_again(
     house.load(record("Call", "10:00:00", "a"), detect=False)
     house.load(record("Call", "10:00:00", "b"), detect=False)
     compared: list[int] = []
-    new_rows = Lake.new_rows
+    distinct = Lake.distinct
 
-    def noting(self: Lake, events: pa.Table, committed: Mapping[Any, Sequence[DataFile]]) -> Distinct:
+    def noting(self: Lake, rows: Rows, committed: Mapping[Any, Sequence[DataFile]]) -> Distinct:
         compared.append(sum(map(len, committed.values())))
-        return new_rows(self, events, committed)
+        return distinct(self, rows, committed)
 
-    monkeypatch.setattr(Lake, "new_rows", noting)
+    monkeypatch.setattr(Lake, "distinct", noting)
     with once_before(Lake, "stage", house.compact, monkeypatch):
         report = house.load(record("Call", "10:00:00", "a"), record("Call", "10:00:00", "c"), detect=False)
 
@@ -159,7 +158,7 @@ def test_a_load_whose_files_to_compare_with_went_away_compares_again(
     folder.load(record("Call", "10:00:00", "a"), detect=False)
     folder.load(record("Call", "10:00:00", "b"), detect=False)
 
-    with once_before(Lake, "new_rows", folder.compact, monkeypatch):
+    with once_before(Lake, "distinct", folder.compact, monkeypatch):
         report = folder.load(record("Call", "10:00:00", "a"), record("Call", "10:00:00", "c"), detect=False)
 
     assert (report.events, report.duplicates) == (1, 1)

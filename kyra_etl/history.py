@@ -73,9 +73,9 @@ def history(
     kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
     with recorded("backfill", integration.name, kit) as entry:
         until = clock() + span.at_most
-        lease = state.leases.take(f"history:{integration.name}", owner_of(entry.run_id), limits.lease_seconds)
+        lease = state.leases.take(f"history:{span.account}", owner_of(entry.run_id), limits.lease_seconds)
         if lease is None:
-            why = "another run is fetching this integration's history"
+            why = "another run is fetching this account's history"
             entry.report = RunReport(
                 entry.run_id, "backfill", integration.name, entry.started_at, finished_at=clock(), skipped=why
             )

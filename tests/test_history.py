@@ -239,8 +239,8 @@ def test_hours_out_of_reach_and_of_other_accounts_are_not_asked_for(lookup: Look
     assert not lookup.asked
 
 
-def test_two_fetches_of_one_integration_do_not_double_the_pace(house: House, lookup: Lookup) -> None:
-    with house.state.leases.take("history:acme", "somebody", 60) or pytest.fail("free"):
+def test_two_fetches_of_one_account_do_not_double_the_pace(house: House, lookup: Lookup) -> None:
+    with house.state.leases.take(f"history:{ACCOUNT}", "somebody", 60) or pytest.fail("free"):
         assert "another run" in str(house.history(lookup.url).skipped)
     assert not lookup.asked
 
@@ -266,17 +266,16 @@ def test_regions_are_those_of_the_bucket_and_of_global_services(lookup: Lookup, 
     assert not any(region.startswith(("cn-", "us-gov-")) for region in everywhere)
 
 
-def test_a_region_that_is_not_enabled_is_told_from_a_missing_permission(lookup: Lookup) -> None:
-    lookup.errors = lambda region, number: {
-        "ap-east-1": "UnrecognizedClientException",
-        "us-east-1": "AccessDeniedException",
-    }.get(region)
-    fetched = source(lookup.url)
+def test_regions_that_refuse_are_left_out_unless_all_do(lookup: Lookup) -> None:
+    refusals = {"ap-east-1": "UnrecognizedClientException", "us-east-1": "AccessDeniedException"}
+    lookup.errors = lambda region, number: refusals.get(region)
+    found = source(lookup.url).survey(["eu-west-1", "ap-east-1", "us-east-1"])
 
-    assert fetched.answers("eu-west-1")
-    assert not fetched.answers("ap-east-1")
+    assert found["eu-west-1"] == ""
+    assert found["ap-east-1"] == "The account has not enabled ap-east-1."
+    assert "cloudtrail:LookupEvents is denied" in found["us-east-1"]
     with pytest.raises(AccessError):
-        fetched.answers("us-east-1")
+        source(lookup.url).survey(["us-east-1"])
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ SITUATIONS: dict[Callable[[State], None], tuple[str, str, str]] = {
     late: ("Degraded", "It was not synced for 7 h; one is due every 5 min.", "kyra sync prod, or kyra serve"),
     trail_stopped: (
         "Degraded",
-        "Trail everything is not logging: what happens now leaves no record.",
+        "Trail everything is not logging: what happens leaves no record.",
         f"aws cloudtrail start-logging --name {ARN}",
     ),
     access_revoked: (
@@ -285,6 +285,40 @@ def test_no_events_and_nothing_wrong_leads_to_history(state: State) -> None:
 
     assert "although every probe of the check passed" in found["reason"]
     assert found["next_step"].startswith("kyra backfill prod --from-history")
+
+
+# ── what the check knows beside the syncs ──
+
+
+def test_a_sync_that_works_does_not_contradict_what_the_check_says_of_the_trail(state: State) -> None:
+    works(state)
+    blind = Probe("selectors", False, "Trail everything records reads alone.", "Let it record writes.")
+    state.integrations.save_check(NAME, [Probe("list", False, "-"), blind], NOW - timedelta(minutes=40))
+    found = one(state)
+
+    assert (found["state"], found["next_step"]) == ("Degraded", "Let it record writes.")
+    assert found["reason"] == "The check selectors failed: Trail everything records reads alone."
+    assert one(state, NOW + timedelta(hours=5))["reason"].startswith("The check selectors failed 5 h ago: ")
+
+
+def test_what_log_files_come_without_leaves_it_connected(state: State) -> None:
+    works(state)
+    state.integrations.save_check(NAME, [Probe("queue", False, "No such queue.", "Make it.")], NOW)
+    found = one(state)
+
+    assert (found["state"], found["next_step"]) == ("Connected", "Make it.")
+    assert found["reason"] == "Log files arrive; beside them, the check queue failed: No such queue."
+
+
+def test_a_trail_seen_stopped_hours_ago_is_told_with_the_age(state: State) -> None:
+    works(state)
+    state.integrations.save_trails(NAME, [trail(logging=False)], NOW - timedelta(hours=6))
+    state.integrations.save_check(NAME, [Probe("logging", False, "Not logging.")], NOW - timedelta(hours=6))
+    found = one(state)
+
+    assert "is not logging (as of the check 6 h ago)" in found["reason"]
+    assert found["next_step"].endswith("then kyra check prod")
+    assert found["also"] == []
 
 
 # ── what else there is to see ──

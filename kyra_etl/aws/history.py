@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from botocore.exceptions import ClientError
 from kyra_etl.aws.mapping import translated
 from kyra_etl.aws.session import Session
 from kyra_etl.cloudtrail import hours, keys
-from kyra_etl.errors import CollectError, ObjectError, ObjectGone, TransientError
+from kyra_etl.errors import AccessError, CollectError, ObjectError, ObjectGone, TransientError
 from kyra_etl.model import LogFile
 from kyra_etl.ports import Clock, LogBucket
 
@@ -87,16 +88,36 @@ class History:
             return sorted({*seen, _PARTITIONS.get(partition, "us-east-1")})
         return sorted(botocore.session.Session().get_available_regions("cloudtrail", partition))
 
-    def answers(self, region: str) -> bool:
-        """Whether the region is enabled for the account. Raises AccessError when LookupEvents is denied there."""
+    def survey(self, regions: Sequence[str]) -> dict[str, str]:
+        """Why regions cannot be asked, by name; empty text for those that can.
+
+        Raises the CollectError of the first that refused when none can: then it is no matter of the region.
+        """
+        found: dict[str, str] = {}
+        refusals: list[CollectError] = []
         request = {"MaxResults": 1, "EndTime": self._clock().replace(tzinfo=UTC)}
+        with ThreadPoolExecutor(max(len(regions), 1), thread_name_prefix="survey") as pool:
+            for region, refusal in zip(
+                regions, pool.map(lambda one: self._refusal(one, request), regions), strict=True
+            ):
+                found[region] = refusal.message if refusal else ""
+                refusals += [refusal] if refusal else []
+        if refusals and all(found.values()):
+            raise refusals[0]
+        return found
+
+    def _refusal(self, region: str, request: dict[str, Any]) -> CollectError | None:
         try:
-            self._page(region, request)
+            self._page(region, dict(request))
         except _Refused as refused:
             if refused.code in _NOT_HERE:
-                return False
-            raise refused.said from None
-        return True
+                return CollectError(
+                    f"The account has not enabled {region}.", "Enable it, or leave it out of --regions."
+                )
+            return refused.said
+        except AccessError as denied:  # by a service control policy, often for all regions but a few
+            return denied
+        return None
 
     def folders(self, prefix: str) -> Iterator[str]:
         """None: hours are not listed, they are known."""

@@ -10,7 +10,7 @@ import typer
 
 from kyra_etl.cli.journeys import QUARANTINED, report_lines, tell_problems, totals
 from kyra_etl.cli.options import opened
-from kyra_etl.cli.output import count, emit, say, show
+from kyra_etl.cli.output import count, emit, printable, say, show
 from kyra_etl.cli.progress import progress
 from kyra_etl.errors import UsageError
 
@@ -28,10 +28,12 @@ def fetch(name: str, days: int, regions: str | None, minutes: int, *, json: bool
             account = source.account()
             drawn.stage("Looking for regions")
             asked = given or source.regions(account, wiring.bucket_of(parts, integration), integration.prefix)
-            there = [region for region in asked if source.answers(region)]
-            say(f"Asking {', '.join(there) or 'no region'} of account {account}.")
-            if off := sorted({*asked} - {*there}):
-                say(f"Left out, because the account has not enabled them: {', '.join(off)}.")
+            found = source.survey(asked)
+            there = [region for region, refusal in found.items() if not refusal]
+            say(f"Asking {', '.join(there)} of account {account}.")
+            for region, refusal in found.items():
+                if refusal:
+                    say(printable(f"Left out: {region}. {refusal}"))
             span = Span(account, there, days, timedelta(minutes=minutes))
             report = history(integration, span, bucket=source, **parts.for_run(), progress=drawn)
         tell_problems(parts, report.detect)

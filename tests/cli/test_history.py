@@ -32,7 +32,7 @@ def test_history_is_offered_fetched_and_told_by_day(kyra: Kyra, lookup: Lookup) 
 
     assert ran.code == 0, ran.err
     assert f"Asking eu-west-1, us-east-1 of account {ACCOUNT}." in ran.err
-    assert "not enabled them: ap-east-1." in ran.err
+    assert "Left out: ap-east-1. The account has not enabled ap-east-1." in ran.err
     assert (ran.json["events"], ran.json["regions"]) == (6, ["eu-west-1", "us-east-1"])
     assert sum(day["events"] for day in ran.json["days"]) == 6
     assert kyra(*fetch).out.startswith("0 hours loaded, ")

@@ -5,6 +5,7 @@ Each part is opened when it is first asked for, so that `kyra status` never load
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kyra_etl.aws.history import History
     from kyra_etl.detection.rule import Corpus
     from kyra_etl.lake import Lake
+    from kyra_etl.lake.layout import Reach
     from kyra_etl.lake.query import Analyst
     from kyra_etl.run import Kit
     from kyra_etl.state import State
@@ -173,20 +175,33 @@ def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
     return status(parts.state, parts.clock(), name, every=every, learning=learning)
 
 
-def analyst(parts: Parts) -> Analyst:
-    """Read-only SQL over what is committed, and over the records of our own as they are at each query."""
+def analyst(parts: Parts, skipped: Callable[[Sequence[str]], None] | None = None) -> Analyst:
+    """Read-only SQL over what is committed, and over the records of our own as they are at each query.
+
+    With `skipped`, files that are not what the ledger says are left out, and it is told which.
+    """
     from kyra_etl import resources
     from kyra_etl.lake import views
     from kyra_etl.lake.query import Analyst
 
     lake, ledger = parts.lake, parts.state.ledger
 
-    def files(kind: str) -> Sequence[str]:
-        return lake.readable(ledger.data_files(kind))
+    def files(kind: str, within: Reach) -> Sequence[str]:
+        known = ledger.data_files(kind, accounts=within.accounts, first=within.first, last=within.last)
+        if skipped is not None:
+            damaged = lake.damaged(known)
+            skipped([f"{file.path}: {what}" for file, what in damaged.items()])
+            known = [file for file in known if file not in damaged]
+        return lake.readable(known)
 
     def prepare(connection: DuckDBPyConnection, sql: str) -> None:
         lake.register(connection)
-        views.load_macros(connection, resources.views_dir())
+        words = set(re.findall(r"\w+", sql.lower()))
+        if words & {
+            *views.macro_names(resources.views_dir()),
+            "duckdb_functions",
+        }:  # they take longer than most queries
+            views.load_macros(connection, resources.views_dir())
         if "getvariable" in sql.lower():
             views.set_params(connection, parts.corpus.detections)
 

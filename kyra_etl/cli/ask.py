@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kyra_etl.cli.formats import Format
 from kyra_etl.cli.options import Json, opened
-from kyra_etl.cli.output import count, emit, say, short_name, show, table
+from kyra_etl.cli.output import count, emit, printable, say, short_name, show, table
 
 _COLUMNS = ("event_time", "account", "aws_region", "event_name", "principal", "source_ip_address", "error_code")
 _ROWS = 100
 _DOCUMENTS = 10_000
+
+SkipDamaged = Annotated[
+    bool, typer.Option("--skip-damaged", help="Leave out files that are gone or not as long as they were written.")
+]
 
 
 def search(
@@ -46,9 +52,17 @@ def search(
 
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT (DuckDB); - reads it from standard input.")],
+    format: Annotated[
+        Format | None, typer.Option("--format", help="What to write rows as; the --output's name tells too.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Where to, if not here.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help=f"At most so many rows, 0 for all; {_ROWS} in a table.")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="CSV for programs: no ' before what a spreadsheet would calculate.")
+    ] = False,
+    skip_damaged: SkipDamaged = False,
     json: Json = False,
 ) -> None:
     """One SELECT over the lake and the records of our own; read-only.
@@ -57,17 +71,13 @@ def sql(
     lists columns. Nothing else can be reached: no file, no setting, no network.
     """
     from kyra_etl import wiring
+    from kyra_etl.cli import formats
 
-    most = (None if json else _ROWS) if limit is None else limit or None
+    chosen = formats.chosen(format, json, output)
     text = sys.stdin.read() if query == "-" else _text(query)
     with opened() as parts:
-        answer = wiring.analyst(parts).query(text, limit=most)
-    if json:
-        emit(answer.as_dicts())
-        return
-    if answer.rows:
-        show(table(answer.columns, answer.rows))
-    say(f"{count(len(answer.rows), 'row')}{'; there are more: --limit 0' if answer.more else ''}.")
+        analyst = wiring.analyst(parts, skipped=_say_skipped if skip_damaged else None)
+        formats.write(analyst, text, chosen, output=output, limit=limit, raw=raw)
 
 
 def shell() -> None:
@@ -77,6 +87,11 @@ def shell() -> None:
 
     with opened() as parts:
         Shell(wiring.analyst(parts), parts.config.home / "history").run()
+
+
+def _say_skipped(files: Sequence[str]) -> None:
+    for file in files:
+        say(printable(f"Left out {file}."))
 
 
 def _text(argument: str) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from unicodedata import combining, east_asian_width
 
 WIDTH = 100
-"""Columns of a table, whatever the terminal: the same when piped."""
+"""Columns of a table at least, and exactly where nobody looks: the same when piped."""
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _NARROWEST = 4
@@ -79,16 +80,18 @@ def cell(value: Any) -> str:
     return printable(str(jsonable(value)))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, keep: Collection[str] = ()) -> str:
-    """Rows under their headings, at most WIDTH wide: the widest columns give way first, those in `keep` last.
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, keep: Collection[str] = (), roomy: int = 0) -> str:
+    """Rows under their headings, as wide as there is room: the widest columns give way first, those in `keep` last.
 
-    Rows with more columns than fit are shown one below the other, a line a value, without the empty ones.
+    Rows with more columns than fit are shown one below the other, without the empty values. With `roomy` they do not
+    fit either when long values would be cut to less than that.
     """
-    if sum(max(_NARROWEST, min(len(name), 10)) + 2 for name in columns) - 2 > WIDTH:
-        return _records(columns, rows)
     cells = [[cell(value) for value in row] for row in rows]
     heads = [printable(name) for name in columns]
     wide = [max([_wide(head), *(_wide(line[n]) for line in cells)]) for n, head in enumerate(heads)]
+    least = [max(_NARROWEST, min(_wide(head), 10), min(each, roomy)) for head, each in zip(heads, wide, strict=True)]
+    if sum(least) + 2 * (len(least) - 1) > room():
+        return _records(heads, cells)
     widths = _fitted(wide, [name in keep for name in columns])
     right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(columns))]
     lines = [heads, *cells]
@@ -128,15 +131,42 @@ def span(seconds: float | None) -> str:
     return f"{seconds / 3_600:.0f} h" if seconds < 172_800 else f"{timedelta(seconds=seconds).days} days"
 
 
-def _records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    blocks = [facts([(printable(name), value) for name, value in zip(columns, row, strict=True)]) for row in rows]
+def room() -> int:
+    """How wide a table may be."""
+    return max(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+
+
+def _records(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Each row as names and values, whole, a line or more each."""
+    blocks = []
+    for row in cells:
+        shown = [(cut(head, room() // 2), text) for head, text in zip(heads, row, strict=True) if text.strip()]
+        indent = max((_wide(head) for head, _ in shown), default=0) + 2
+        lines = []
+        for head, text in shown:
+            for line in _wrapped(text, room() - indent):
+                lines.append((_padded(head, indent, right=False) + line).rstrip())
+                head = ""
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """The text in lines of at most `width`, broken at blanks where there are some."""
+    while text:
+        end = min(len(text), width)
+        while _wide(text[:end]) > width:
+            end -= 1
+        blank = text.rfind(" ", width // 2, end) if end < len(text) else -1
+        end = blank + 1 if blank > 0 else end
+        yield text[:end]
+        text = text[end:]
 
 
 def _fitted(wide: Sequence[int], kept: Sequence[bool]) -> list[int]:
     widths = list(wide)
-    room = WIDTH - 2 * (len(widths) - 1)
-    while sum(widths) > room:
+    free = room() - 2 * (len(widths) - 1)
+    while sum(widths) > free:
         order = [(not keep, width) for keep, width in zip(kept, widths, strict=True)]
         usable = [rank if rank[1] > _NARROWEST else (False, 0) for rank in order]
         widest = usable.index(max(usable))

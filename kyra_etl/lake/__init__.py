@@ -52,6 +52,15 @@ class Lake:
             return file.staged_path
         return file.path
 
+    def damaged(self, files: Iterable[DataFile]) -> dict[DataFile, str]:
+        """Committed files that are gone, or not as long as they were written, and what is wrong with each."""
+        wrong: dict[DataFile, str] = {}
+        for file in files:
+            size = self.storage.size(self._where(file))
+            if size != file.size:
+                wrong[file] = "it is missing" if size is None else f"{size} bytes where {file.size} were written"
+        return wrong
+
     def register(self, connection: Any) -> None:
         """Let a DuckDB connection read `uri()`s."""
         self.storage.register(connection)

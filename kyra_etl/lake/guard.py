@@ -32,8 +32,12 @@ def complaint(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         return f"these are {len(statements)} statements" if statements else "there is no statement"
-    if statements[0].type != duckdb.StatementType.SELECT:
-        return f"{statements[0].type.name} is not a query"
+    try:
+        statement = statements[0].type
+    except ValueError:  # a kind of statement that DuckDB knows and its Python package does not: UPDATE EXTENSIONS
+        return "this is not a query"
+    if statement != duckdb.StatementType.SELECT:
+        return f"{statement.name} is not a query"
     ((text,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
     tree = json.loads(text)
     if tree.get("error", True):
@@ -47,6 +51,17 @@ def complaint(connection: duckdb.DuckDBPyConnection, sql: str) -> str | None:
             if name not in _FUNCTIONS and not _is_macro(connection, name):
                 return f"the table function {name} is not allowed"
     return None
+
+
+def ended(sql: str) -> bool:
+    """Whether the text ends in a semicolon that is not part of a text or a comment."""
+    tokens = [(start, kind) for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    return bool(tokens) and tokens[-1][1] == duckdb.token_type.operator and _at(sql, tokens[-1][0]) == ";"
+
+
+def _at(sql: str, position: int) -> str:
+    """The character at a position that counts bytes of UTF-8."""
+    return sql.encode()[position : position + 1].decode("utf-8", "replace")
 
 
 def _is_macro(connection: duckdb.DuckDBPyConnection, name: str) -> bool:

@@ -14,7 +14,12 @@ forward slashes. Readers' globs start at `events/`, so nothing staged is ever se
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
+
+from kyra_etl.errors import LakeError
 
 EVENTS_DIR = "events"
 ACTIVITY_DIR = "activity"
@@ -29,8 +34,22 @@ HIVE_TYPES = "{'account': VARCHAR, 'date': DATE}"
 """For DuckDB's read_parquet: without it account ids become integers, depending on the data."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The partitions that a question concerns: dates `first` to `last`, both included, of `accounts`; None is any."""
+
+    first: date | None = None
+    last: date | None = None
+    accounts: Collection[str] | None = None
+
+
+EVERYWHERE = Reach()
+
+
 def partition(account: str, day: date) -> str:
-    """`account=…/date=…`."""
+    """`account=…/date=…`. Raises LakeError for an account that is not 12 digits: it becomes part of a path."""
+    if not re.fullmatch(r"[0-9]{12}", account):
+        raise LakeError(f"{account[:40]!r} is not an account id.", "Nothing was written. Report this: it is a fault.")
     return f"account={account}/date={day:%Y-%m-%d}"
 
 

@@ -14,18 +14,20 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
+from kyra_etl.lake.layout import EVERYWHERE, Reach
 from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}
@@ -44,10 +46,12 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 TRIES = 5
 """How often the lake's files are listed and read, while somebody keeps moving them."""
 
+_CHUNK = 10_000
+
 T = TypeVar("T")
 
-Files = Callable[[str], Sequence[str]]
-"""Where to read the committed files of a kind ("events", "activity")."""
+Files = Callable[[str, Reach], Sequence[str]]
+"""Where to read the committed files of a kind ("events", "activity") within a reach."""
 Rows = Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]]
 """How to get the rows of a relation of our own."""
 
@@ -62,6 +66,28 @@ class Answer:
 
     def as_dicts(self) -> list[dict[str, Any]]:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """How many rows were given; `more` when there were others beyond the limit."""
+
+    rows: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A question that has a name."""
+
+    name: str
+    params: Sequence[str]
+    about: str
+
+
+Params = Mapping[str, Any] | None
+Write = Callable[[Sequence[str], Iterable[Sequence[Any]]], None]
+"""Takes the names of columns and the rows."""
 
 
 class Analyst:
@@ -81,27 +107,96 @@ class Analyst:
     ) -> None:
         self._files, self._rows, self._seconds, self._prepare = files, rows, seconds, prepare
 
-    def query(self, sql: str, params: Mapping[str, Any] | None = None, *, limit: int | None = None) -> Answer:
-        """The rows of one SELECT. Raises QueryError for one that cannot be run, LakeError for trouble below it."""
-        return self._run(sql, lambda connection: _answer(connection.execute(sql, params and dict(params)), limit))
+    def query(self, sql: str, params: Params = None, *, limit: int | None = None, within: Reach = EVERYWHERE) -> Answer:
+        """The rows of one SELECT, over the files `within`.
 
-    def arrow(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+        Raises QueryError for one that cannot be run, LakeError for trouble below it.
+        """
+        return self._run(
+            sql, lambda connection: _answer(connection.execute(sql, params and dict(params)), limit), within
+        )
+
+    def arrow(self, sql: str, params: Params = None) -> pa.Table:
         """As `query`, whole, as an Arrow table."""
         relation = {"params": dict(params)} if params else {}
         return self._run(sql, lambda connection: connection.sql(sql, **relation).to_arrow_table())
 
-    def _run(self, sql: str, ask: Callable[[Any], T]) -> T:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._once(sql, ask)
-            except duckdb.Error as error:
-                # A staged file was published, or a compaction replaced it, since the list was read: read it once more.
-                if attempt == TRIES or not isinstance(error, duckdb.IOException):
-                    raise _explained(error) from error
-        raise AssertionError("unreachable")
+    def stream(self, sql: str, write: Write, *, limit: int | None = None) -> Streamed:
+        """Give the rows of one SELECT, however many, to `write`, and say how many those were.
 
-    def _once(self, sql: str, ask: Callable[[Any], T]) -> T:
-        connection = self._connect(sql)
+        The time that `write` takes counts. It may be called again, to begin anew: files can be replaced meanwhile.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection) -> Streamed:
+            result = connection.execute(sql)
+            rows = _Rows(result, limit)
+            write(_columns(result), rows)
+            return rows.streamed()
+
+        return self._run(sql, ask)
+
+    def parquet(self, sql: str, target: BinaryIO, *, limit: int | None = None) -> Streamed:
+        """As `stream`, into a Parquet file; `target` is emptied first."""
+
+        def ask(connection: duckdb.DuckDBPyConnection) -> Streamed:
+            target.seek(0)
+            target.truncate()
+            relation = connection.sql(sql)
+            columns = tuple(_unique(relation.columns))
+            rows, more = 0, False
+            with relation.to_arrow_reader(_CHUNK) as reader:
+                fields = [field.with_name(name) for field, name in zip(reader.schema, columns, strict=True)]
+                with pq.ParquetWriter(target, pa.schema(fields), compression="zstd") as writer:
+                    for batch in reader:
+                        some = batch if limit is None else batch.slice(0, limit - rows)
+                        writer.write_batch(some.rename_columns(list(columns)))
+                        rows += some.num_rows
+                        if more := some.num_rows < batch.num_rows:
+                            break
+            return Streamed(rows, more)
+
+        try:
+            return self._run(sql, ask)
+        except pa.ArrowNotImplementedError as error:
+            text = str(error).splitlines()[0][:200].rstrip(".")
+            raise QueryError(
+                f"Parquet cannot hold a column: {text}.", "Cast it to a text: CAST(… AS VARCHAR)."
+            ) from error
+
+    def columns(self) -> dict[str, list[tuple[str, str]]]:
+        """Every relation, with the names and types of its columns."""
+        found: dict[str, list[tuple[str, str]]] = {name: [] for name in NAMES}
+        query = "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY table_oid, column_index"
+        for relation, column, kind in self.query(query).rows:
+            if relation in found:
+                found[relation].append((column, kind))
+        return found
+
+    def macros(self) -> list[Macro]:
+        """Our table macros, by name."""
+        query = (
+            "SELECT function_name, parameters, comment FROM duckdb_functions() "
+            "WHERE function_type = 'table_macro' AND NOT internal ORDER BY function_name"
+        )
+        return [Macro(*row) for row in self.query(query).rows]
+
+    def _run(self, sql: str, ask: Callable[[Any], T], within: Reach = EVERYWHERE) -> T:
+        alike, tries = True, TRIES
+        while True:
+            try:
+                return self._once(sql, ask, within, alike)
+            except duckdb.Error as error:
+                if alike and "schema mismatch" in str(error):
+                    # Some files have other columns than the rest: an earlier version wrote them.
+                    alike = False
+                elif isinstance(error, duckdb.IOException) and tries > 1:
+                    # A staged file was published, or a compaction replaced it, since the list was read: read it anew.
+                    tries -= 1
+                else:
+                    raise _explained(error) from error
+
+    def _once(self, sql: str, ask: Callable[[Any], T], within: Reach, alike: bool) -> T:
+        connection = self._connect(sql, within, alike)
         try:
             if complaint := guard.complaint(connection, sql):
                 raise QueryError(f"Only reading is possible here: {complaint}.", _remedy())
@@ -126,17 +221,18 @@ class Analyst:
                     connection.interrupt()
                     wait([answer], 0.1)
 
-    def _connect(self, sql: str) -> duckdb.DuckDBPyConnection:
+    def _connect(self, sql: str, within: Reach, alike: bool) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config=_CONFIG)
         connection.execute("SET TimeZone = 'UTC'")
         self._prepare(connection, sql)
+        mentioned = _mentioned(connection, sql)
         allowed: list[str] = []
         for name in NAMES:
             # What the query does not mention stays empty: the ledger alone may be large.
-            wanted = re.search(rf"\b{name}\b", sql, re.IGNORECASE) is not None
+            wanted = name in mentioned
             if name in _FILES:
-                files = self._files(name) if wanted else ()
-                connection.execute(f"CREATE TEMP VIEW {name} AS {views.reading(_FILES[name], files)}")
+                files = self._files(name, within) if wanted else ()
+                _make_view(connection, name, files, alike)
                 allowed += files
                 continue
             rows = self._rows[name]() if wanted and name in self._rows else ()
@@ -152,10 +248,60 @@ class Analyst:
         return connection
 
 
+def _mentioned(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The words of a query, and those of the table macros it names."""
+    query = (
+        "SELECT function_name, macro_definition FROM duckdb_functions() "
+        "WHERE function_type = 'table_macro' AND NOT internal"
+    )
+    macros = dict(connection.execute(query).fetchall())
+    words, new = set[str](), _words(sql)
+    while new:
+        words |= new
+        new = set().union(*(_words(macros[name]) for name in new & macros.keys())) - words
+    return words
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
+
+
+def _make_view(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], alike: bool) -> None:
+    if alike:
+        try:
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {views.reading_alike(_FILES[name], files)}")
+            return
+        except duckdb.BinderException:
+            pass  # the first file lacks a column
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {views.reading(_FILES[name], files)}")
+
+
+class _Rows:
+    """The rows of a result, at most `limit`, as they are fetched."""
+
+    def __init__(self, result: Any, limit: int | None) -> None:
+        self._result, self._limit, self._given, self._more = result, limit, 0, False
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while rows := self._result.fetchmany(_CHUNK):
+            for row in rows:
+                if self._given == self._limit:
+                    self._more = True
+                    return
+                self._given += 1
+                yield row
+
+    def streamed(self) -> Streamed:
+        return Streamed(self._given, self._more)
+
+
+def _columns(result: Any) -> tuple[str, ...]:
+    return tuple(_unique([column[0] for column in result.description]))
+
+
 def _answer(result: Any, limit: int | None) -> Answer:
     rows = result.fetchall() if limit is None else result.fetchmany(limit + 1)
-    names = [column[0] for column in result.description]
-    columns = tuple(_unique(names))
+    columns = _columns(result)
     more = limit is not None and len(rows) > limit
     return Answer(columns, rows[:limit] if more else rows, more)
 
@@ -190,7 +336,10 @@ def _explained(error: duckdb.Error) -> KyraError:
     if isinstance(error, duckdb.PermissionException):
         return QueryError(f"Files are out of reach here: {text}", _remedy())
     if isinstance(error, duckdb.IOException) or ".parquet" in text:
-        return LakeError(f"The lake cannot be read: {text}", "Restore the file from a backup.")
+        return LakeError(
+            f"The lake cannot be read: {text}",
+            "Restore the file from a backup, or read around it with --skip-damaged.",
+        )
     if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
         return QueryError(text, _remedy())
     if isinstance(error, duckdb.BinderException) and "column" in text.lower():

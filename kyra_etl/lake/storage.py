@@ -72,6 +72,10 @@ class Storage(ABC):
     def exists(self, path: str) -> bool: ...
 
     @abstractmethod
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+
+    @abstractmethod
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is fine."""
 
@@ -155,6 +159,11 @@ class LocalStorage(Storage):
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
+
+    def size(self, path: str) -> int | None:
+        with telling(f"look at {self.root / path}"), contextlib.suppress(FileNotFoundError):
+            return (self.root / path).stat().st_size
+        return None
 
     def remove(self, path: str) -> None:
         with telling(f"remove {self.root / path}"):
@@ -259,6 +268,11 @@ class S3Storage(Storage):
     def exists(self, path: str) -> bool:
         with telling(f"look at {self.uri(path)}"):
             return bool(self._fs.get_file_info(self._at(path)).type == pafs.FileType.File)
+
+    def size(self, path: str) -> int | None:
+        with telling(f"look at {self.uri(path)}"):
+            found = self._fs.get_file_info(self._at(path))
+            return int(found.size) if found.type == pafs.FileType.File else None
 
     def remove(self, path: str) -> None:
         with telling(f"remove {self.uri(path)}"):

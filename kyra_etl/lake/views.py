@@ -6,7 +6,9 @@ The macros are plain SQL under `sql/views/`: `.read` loads them into any DuckDB 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,18 @@ def reading(schema: pa.Schema, uris: Sequence[str], more: str = "") -> str:
     )
 
 
+def reading_alike(schema: pa.Schema, uris: Sequence[str]) -> str:
+    """As `reading`, for files that all have the columns of the schema: no file is opened but those a query needs.
+
+    DuckDB refuses it with a BinderException, or later with "schema mismatch", when one has not.
+    """
+    if not uris:
+        return reading(schema, ())
+    files = ", ".join(map(literal, uris))
+    columns = ", ".join(schema.names)
+    return f"SELECT {columns} FROM read_parquet([{files}], hive_partitioning = true, hive_types = {HIVE_TYPES})"
+
+
 def register(
     connection: duckdb.DuckDBPyConnection,
     *,
@@ -89,12 +103,25 @@ def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Map
 
 
 def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Load every macro of `sql/views/macros/`; raises LakeError naming the file that is broken."""
+    """Load every macro of `sql/views/macros/`; raises LakeError naming the file that is broken.
+
+    Table macros are bound as they are made: relations that are not there yet are made, empty, for them to name.
+    """
+    register(connection)
     for path in sorted(folder.glob("macros/*.sql")):
         try:
             connection.execute(path.read_text(encoding="utf-8"))
         except (duckdb.Error, OSError) as error:
             raise LakeError(f"{path} does not load: {first_line(error)}.", "Install kyra-etl again.") from error
+
+
+@cache
+def macro_names(folder: Path) -> frozenset[str]:
+    """Names of the macros that `load_macros` loads, in small letters."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("macros/*.sql")]
+    return frozenset(
+        name.lower() for text in texts for name in re.findall(r"^CREATE OR REPLACE MACRO (\w+)", text, re.M)
+    )
 
 
 def set_params(connection: duckdb.DuckDBPyConnection, detections: Iterable[Detection]) -> None:

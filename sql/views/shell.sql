@@ -8,6 +8,7 @@
 .read sql/views/macros/habits.sql
 .read sql/views/macros/network.sql
 .read sql/views/macros/policy.sql
+.read sql/views/macros/questions.sql
 .read sql/views/macros/rights.sql
 .read sql/views/macros/signin.sql
 .read sql/views/macros/storage.sql

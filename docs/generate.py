@@ -154,6 +154,105 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+# ── what a customer puts in place ──
+
+
+def example() -> Any:
+    """The integration of the documents: everything it can have but a queue."""
+    from kyra_etl.model import Integration
+
+    return Integration(
+        "prod",
+        "example-cloudtrail-logs",
+        account_id="111122223333",
+        role_arn="arn:aws:iam::111122223333:role/kyra-etl",
+        external_id="example-external-id",
+        region="eu-west-1",
+        sns_topic_arn="arn:aws:sns:eu-west-1:111122223333:cloudtrail",
+        organization_id="o-a1b2c3d4e5",
+    )
+
+
+OURS = "999988887777"
+"""The account that kyra-etl runs in, in the documents."""
+
+
+def permission_policy() -> str:
+    from kyra_etl.aws import policies
+
+    return _json(policies.permission_policy(example()))
+
+
+def trust_policy() -> str:
+    from kyra_etl.aws import policies
+
+    return _json(policies.trust_policy(example(), OURS))
+
+
+def additions() -> str:
+    """The optional permissions: what switches each on, its actions, its reason."""
+    from kyra_etl.aws.policies import ADDITIONS, CHOSEN
+
+    switch = {name: f"`--also {name}`" for name in CHOSEN} | {
+        "kms": "`--kms-key-arn` of `kyra integration policy`, or the key that `kyra check` has seen",
+        "queue": "`--queue-url` in the role's account",
+    }
+    rows = [
+        f"| `{one.sid}` | {', '.join(f'`{action}`' for action in one.actions)} | {text(one.reason)} | {switch[name]} |"
+        for name, one in ADDITIONS.items()
+    ]
+    return "\n".join(["| Sid | actions | reason | asked for by |", "|---|---|---|---|", *rows])
+
+
+def key_statement() -> str:
+    from kyra_etl.aws import policies
+
+    return _json(policies.key_statement(example()))
+
+
+def trail_commands() -> str:
+    """The commands for somebody who has no trail yet."""
+    from kyra_etl.aws import commands, policies
+
+    found = commands.sections(example(), policies.documents(example(), trusted=OURS))
+    blocks = ["\n".join([f"# {one.title}", *one.commands]) for one in found if not one.needed]
+    return "```sh\n" + "\n\n".join(blocks) + "\n```"
+
+
+def probes() -> str:
+    """Every probe of `kyra check`: what it asks, and the permission it needs."""
+    from kyra_etl import check
+
+    asks = {
+        row[0]: row[1]
+        for line in (check.__doc__ or "").splitlines()
+        if line.startswith("| ") and (row := [cell.strip() for cell in line.strip("|").split("|")])
+    }
+    rows = [f"| `{name}` | {asks[name]} | {f'`{needs}`' if needs else ''} |" for name, needs, _ in check.QUESTIONS]
+    return "\n".join(["| probe | asks | permission |", "|---|---|---|", *rows])
+
+
+def troubleshooting() -> str:
+    """What kyra says when AWS refuses, and what to do: the error table, without what passes by itself."""
+    from kyra_etl.aws.failures import TABLE
+
+    words = {"subject": "…", "operation": "the call", "action": "the action", "bucket": "BUCKET", "region": ""}
+    words |= {"caller": "this machine's identity", "text": "AWS's own words"}
+    shown: dict[str, str] = {}
+    for row in TABLE:
+        if row.kind != "transient" or row.name == "unreachable":
+            said = row.says.format(**words).removeprefix("…: ")
+            shown.setdefault(said[0].upper() + said[1:], row.remedy.format(**words))
+    rows = [f"| {text(said)} | {text(remedy)} |" for said, remedy in shown.items()]
+    return "\n".join(["| kyra says | do |", "|---|---|", *rows])
+
+
+def _json(document: Any) -> str:
+    import json
+
+    return f"```json\n{json.dumps(document, indent=2)}\n```"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "events": lambda: columns("events"),
     "activity": lambda: columns("activity"),
@@ -162,6 +261,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "detections": detections,
     "catalogue": catalogue,
+    "permission_policy": permission_policy,
+    "trust_policy": trust_policy,
+    "additions": additions,
+    "key_statement": key_statement,
+    "trail_commands": trail_commands,
+    "probes": probes,
+    "troubleshooting": troubleshooting,
 }
 
 
@@ -205,7 +311,24 @@ def shell() -> str:
     )
 
 
-FILES: dict[str, Callable[[], str]] = {"sql/views/params.sql": params, "sql/views/shell.sql": shell}
+def cloudformation() -> str:
+    from kyra_etl.aws import templates
+
+    return templates.cloudformation()
+
+
+def terraform() -> str:
+    from kyra_etl.aws import templates
+
+    return templates.terraform()
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "sql/views/params.sql": params,
+    "sql/views/shell.sql": shell,
+    "deploy/customer/cloudformation.yaml": cloudformation,
+    "deploy/customer/main.tf": terraform,
+}
 """Files that are generated whole."""
 
 

@@ -235,4 +235,7 @@ import generate
 for document in generate.documents():
     if generate.renewed(document.read_text()) != document.read_text():
         print(document.name)
+for name, made in generate.FILES.items():
+    if made() != (generate.ROOT / name).read_text():
+        print(name)
 """

@@ -24,6 +24,7 @@ TOPIC = f"arn:aws:sns:eu-west-1:{CUSTOMER}:cloudtrail"
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/999988887777/cloudtrail"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/a"
 US = "999988887777"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_commands_can_be_pasted_into_a_shell(integration: Integration, tmp_path: Path) -> None:
@@ -285,3 +286,19 @@ def test_templates_without_an_integration_name_no_customer() -> None:
     for text in (templates.cloudformation(), templates.terraform()):
         assert not re.search(r"[0-9]{12}", text)
         assert "pl4nted" not in text
+
+
+def test_the_documents_show_the_policies_byte_for_byte() -> None:
+    from docs.generate import OURS, example
+
+    wanted = policies.documents(example(), trusted=OURS)
+    for document in (ROOT / "README.md", ROOT / "docs/connect.md"):
+        for name in ("permissions", "trust"):
+            assert json.dumps(wanted[name], indent=2) in document.read_text(), f"{name} in {document.name}"
+    shown = commands.script(commands.sections(example(), wanted))
+    assert all(json.dumps(wanted[name], indent=2) in shown for name in ("permissions", "trust"))
+
+
+def test_the_files_to_deploy_are_the_templates() -> None:
+    assert (ROOT / "deploy/customer/cloudformation.yaml").read_text() == templates.cloudformation()
+    assert (ROOT / "deploy/customer/main.tf").read_text() == templates.terraform()

@@ -35,7 +35,7 @@ from kyra_etl.cloudtrail.records import parse_time
 from kyra_etl.detection.alerts import alerts_of, by_anchor
 from kyra_etl.detection.frontmatter import duration
 from kyra_etl.detection.rule import Corpus, Detection, tuned
-from kyra_etl.errors import ConfigError, DetectionError
+from kyra_etl.errors import ConfigError, DetectionError, KyraError
 from kyra_etl.lake import Lake, Rows, open_lake
 from kyra_etl.lake.engine import Engine
 from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
@@ -120,15 +120,25 @@ class Bench:
             alerts = self.deliver(case, detection, [case.events])
         except ConfigError as error:
             return Result(case, (), (str(error),))
-        return Result(case, alerts, tuple(_failures(case.expect, alerts)))
+        return Result(case, alerts, tuple(failures(case.expect, alerts)))
+
+    def judge(self, case: Case, detections: Sequence[Detection]) -> Iterator[tuple[Alert, ...] | KyraError]:
+        """The alerts of each detection, in turn, when a case's events come together; or why it could not run."""
+        ready = [_set_up(detection, case) for detection in detections]
+        self._begin(case)
+        self._engine.take(self._committed.add(case.events, case))
+        for detection in ready:
+            try:
+                yield tuple(alerts_of(detection, by_anchor(self._engine.evaluate(detection)).values()))
+            except KyraError as error:
+                yield error
 
     def deliver(
         self, case: Case, detection: Detection, batches: Sequence[Sequence[Mapping[str, Any]]]
     ) -> tuple[Alert, ...]:
         """The alerts after events came in these batches, each judged when it came."""
         ready = _set_up(detection, case)
-        self._engine.know(case.trails, case.accounts)
-        self._committed.begin(case)
+        self._begin(case)
         found: dict[tuple[str, str, str], Finding] = {}
         for batch in batches:
             new = self._committed.add(batch, case)
@@ -136,9 +146,13 @@ class Bench:
             found |= by_anchor(self._engine.evaluate(ready))
         return tuple(alerts_of(detection, found.values()))
 
+    def _begin(self, case: Case) -> None:
+        self._engine.know(case.trails, case.accounts)
+        self._committed.begin(case)
+
 
 def _set_up(detection: Detection, case: Case) -> Detection:
-    """With the params' defaults, whatever the user has set, and what the case sets."""
+    """The detection with the params' defaults, whatever the user has set, and what the case sets."""
     defaults = {name: param.default for name, param in detection.params.items()}
     return tuned(detection, defaults | dict(case.params))
 
@@ -197,7 +211,8 @@ class _Committed:
         return {batch_id for batch_id in batch_ids if batch_id.startswith("history")}
 
 
-def _failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str]:
+def failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str]:
+    """What differs from what a case expects, a line each."""
     severities = sorted((alert.severity for alert in alerts), key=SEVERITIES.index, reverse=True)
     if len(alerts) != expect["alerts"]:
         yield f"expected {expect['alerts']} alerts, got {len(alerts)}{_listed(alerts)}"

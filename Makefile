@@ -54,6 +54,9 @@ bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against bot
 evaluate: $(VENV)/.project ## Measure the detections: recall, noise, agreement; docs/evaluation.md
 	@$(BIN)/python -m evaluation $(ARGS)
 
+mutate: $(VENV)/.project ## Change each detection's SQL in many ways, and see whether its cases notice
+	@$(BIN)/python -m evaluation.mutation $(ARGS)
+
 lock: $(VENV)/.made ## Resolve pyproject.toml's dependencies anew into the lock files, with hashes
 	$(PIP) uv
 	$(COMPILE) --group build --extra postgres pyproject.toml -o requirements.lock
@@ -72,7 +75,7 @@ help: ## Show this list
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test soak check static format docs bench evaluate lock clean help
+.PHONY: demo test soak check static format docs bench evaluate mutate lock clean help
 
 # ── set-up, made on demand ──
 

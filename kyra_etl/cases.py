@@ -126,7 +126,8 @@ class Bench:
         """The alerts of each detection, in turn, when a case's events come together; or why it could not run."""
         ready = [_set_up(detection, case) for detection in detections]
         self._begin(case)
-        self._engine.take(self._committed.add(case.events, case))
+        new = self._committed.add(case.events, case)
+        self._engine.take(lambda: new, detections=ready)
         for detection in ready:
             try:
                 yield tuple(alerts_of(detection, by_anchor(self._engine.evaluate(detection)).values()))

@@ -80,14 +80,14 @@ def show_(id: Id, json: Json = False) -> None:
 def lint(ids: Ids = None, json: Json = False) -> None:
     """What a reviewer would say: front matter, ATT&CK ids, and the SQL against the real columns."""
     from kyra_etl import resources
-    from kyra_etl.detection.rule import lint as review
+    from kyra_etl.detection import review
     from kyra_etl.lake.engine import problems
 
     with opened() as parts:
         corpus = parts.corpus
         chosen = _chosen(corpus, ids)
     said = [str(problem.error) for problem in corpus.problems if not ids or problem.detection in ids]
-    said += [line for detection in chosen for line in review(detection)]
+    said += [line for detection in chosen for line in review.lint(detection)]
     said += [str(error) for error in problems(chosen, resources.views_dir())]
     if json:
         emit({"detections": len(chosen), "problems": said})

@@ -16,7 +16,8 @@ _SQL = """\
 -- group_window = "1h"                         # … and span of time
 -- runbook      = \"\"\"
 -- 1. Who did it, from where? Is there a ticket?
--- 2. Undo it; look at what the actor did before and after.
+-- 2. What else did they do? SELECT event_time, event_name FROM events WHERE principal = '…' ORDER BY event_time.
+-- 3. Undo it; say here how.
 -- \"\"\"
 -- references   = ["https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteFlowLogs.html"]
 --

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kyra_etl.detection.attack import table
 from kyra_etl.detection.frontmatter import Attack, Detection, Param, fits, parse
 from kyra_etl.errors import ConfigError, DetectionError, UnknownName
 
-__all__ = ["Attack", "Corpus", "Detection", "Param", "Problem", "lint", "parse", "tuned"]
+__all__ = ["Attack", "Corpus", "Detection", "Param", "Problem", "parse", "tuned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +83,6 @@ class Corpus:
         """Ids of the detections that events of these names can make fire."""
         present = {name for name in names if name is not None}
         return tuple(detection.id for detection in self.detections if detection.concerns(present))
-
-
-def lint(detection: Detection) -> list[str]:
-    """What a reviewer would say about a detection that loads: each a line, empty when nothing."""
-    said = table().problems([technique.id for technique in detection.attack], detection.attack_legacy)
-    if not detection.attack:
-        said.append("attack names no technique")
-    for key in ("benign", "runbook", "references"):
-        if not getattr(detection, key):
-            said.append(f"{key} is empty")
-    for name in detection.params:
-        if detection.variable(name) not in detection.sql:
-            said.append(f"param {name} is never read: the SQL lacks getvariable('{detection.variable(name)}')")
-    if detection.lookback.days > 7:
-        said.append("a lookback of more than seven days reads too much: use baseline and activity")
-    return [f"{detection.at(1)}: {text}" for text in said]
 
 
 def _files(dirs: Iterable[Path]) -> Iterable[Path]:

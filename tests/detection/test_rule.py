@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kyra_etl.detection.rule import Corpus, Detection, lint, parse
+from kyra_etl.detection.rule import Corpus, Detection, parse
 from kyra_etl.errors import ConfigError, DetectionError, UnknownName
 from tests.detection.making import FRONT, SELECT, write_detection
 
@@ -121,13 +121,3 @@ def test_only_events_that_concern_a_detection_wake_it(tmp_path: Path) -> None:
 
     assert corpus.for_events({"GetUser", None}) == ("any_event",)
     assert corpus.for_events({"CreateUser"}) == ("any_event", "one_event")
-
-
-def test_a_reviewer_sees_revoked_ids_unread_params_and_empty_fields() -> None:
-    revoked = _parse('-- attack_legacy = ["T1078.004"]\n-- params = { p = { type = "int", default = 1 } }\n')
-
-    said = "\n".join(lint(revoked))
-
-    assert "T1078.004 in attack_legacy is not a revoked id" in said
-    assert "param p is never read" in said
-    assert "runbook is empty" in said

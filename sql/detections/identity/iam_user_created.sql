@@ -18,9 +18,9 @@
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Who created it, from where, with what program? Is there a ticket?
--- 2. List the new user's access keys, login profile, policies and groups.
+-- 2. List what it was given: aws iam list-access-keys, get-login-profile, list-attached-user-policies, list-groups-for-user --user-name ….
 -- 3. If it was not wanted: deactivate its keys, delete the login profile, attach an explicit Deny, keep it as evidence.
--- 4. Look at what its creator did within 24 hours, and at every use of the new user's keys.
+-- 4. What did its creator and the user do since? SELECT event_time, principal, event_source, event_name FROM events WHERE account = '…' AND (principal = '…' OR user_name = '…') ORDER BY event_time.
 -- """
 -- references   = [
 --   "https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateUser.html",

@@ -22,7 +22,7 @@
 -- lookback      = "60m"
 -- runbook       = """
 -- 1. Call the user: was this them, or the help desk on their request?
--- 2. Look for a sign-in of that user without MFA (MFAUsed = No), above all from a new address.
+-- 2. Did that user sign in without MFA since? SELECT event_time, source_ip_address, additional_event_data FROM events WHERE event_name = 'ConsoleLogin' AND user_name = '…' ORDER BY event_time.
 -- 3. Enable MFA again; rotate the user's password and access keys.
 -- 4. Review everything the actor did that day.
 -- """

@@ -18,10 +18,12 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
+from kyra_etl import resources
 from kyra_etl.aws.history import History
 from kyra_etl.aws.session import Session
 from kyra_etl.cloudtrail import hours
 from kyra_etl.cloudtrail.records import rebuild
+from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import AccessError, ObjectError, ObjectGone, TransientError, UsageError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.history import Span, history
@@ -67,9 +69,16 @@ class House:
         self.lake = open_lake(str(home / "lake"))
         self.lake.claim(self.state.id)
         self.now = NOW
+        self.corpus: Corpus | None = None
 
     def parts(self) -> dict[str, Any]:
-        given = {"lake": self.lake, "state": self.state, "corpus": None, "limits": Limits(), "clock": lambda: self.now}
+        given = {
+            "lake": self.lake,
+            "state": self.state,
+            "corpus": self.corpus,
+            "limits": Limits(),
+            "clock": lambda: self.now,
+        }
         return given
 
     def history(self, url: str, days: int = 1, regions: tuple[str, ...] = REGIONS, **more: Any) -> RunReport:
@@ -156,6 +165,28 @@ def deliver(bucket: Path, region: str, records: list[str]) -> None:
     parsed = [sorted(json.loads(text).items()) for text in records]
     kept = [{name: value for name, value in fields if value is not None} for fields in parsed]
     path.write_bytes(gzip.compress(json.dumps({"Records": kept}, separators=(",", ":")).encode(), mtime=0))
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_first_seen_detections_know_the_account_from_the_first_sync_on(
+    house: House, lookup: Lookup, tmp_path: Path, fetched: bool
+) -> None:
+    days = [NOW - timedelta(days=day, hours=3) for day in range(20)]
+    lookup.records = {"eu-west-1": [record("eu-west-1", number, at) for number, at in enumerate(days)]}
+    only = {path.stem for path in resources.detections_dir().rglob("*.sql")} - {"unusual_region"}
+    house.corpus = Corpus.load((resources.detections_dir(),), disable=only)
+    if fetched:
+        assert house.history(lookup.url, days=21, regions=("eu-west-1",)).events == 20
+        assert all(alert.historical for alert in house.state.alerts.list())
+    deliver(tmp_path / "bucket", "eu-west-1", lookup.records["eu-west-1"][:1])
+    bucket = FolderBucket(tmp_path / "bucket", clock=lambda: NOW)
+    sync(ACME, bucket=bucket, **house.parts())  # the first one: of what is there already
+    started = record("ap-south-1", 1, NOW - timedelta(minutes=9)).replace("DescribeInstances", "RunInstances")
+    deliver(tmp_path / "bucket", "ap-south-1", [started])
+    sync(ACME, bucket=bucket, **house.parts())
+
+    alerts = [alert.detection for alert in house.state.alerts.list() if not alert.historical]
+    assert alerts == (["unusual_region"] if fetched else [])
 
 
 def test_a_sync_leaves_unfinished_hours_to_the_next_fetch(house: House, lookup: Lookup, tmp_path: Path) -> None:

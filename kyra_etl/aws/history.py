@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import botocore.session
 from botocore.exceptions import ClientError
 
 from kyra_etl.aws.mapping import translated
-from kyra_etl.aws.session import Session
+from kyra_etl.aws.session import Identity, Session
 from kyra_etl.cloudtrail import hours, keys
 from kyra_etl.errors import AccessError, CollectError, ObjectError, ObjectGone, TransientError
 from kyra_etl.model import LogFile
@@ -67,16 +68,17 @@ class History:
         self._clock = clock
         self._pace = _Pace(tick, sleep)
 
-    def account(self) -> str:
-        """The account whose events these are: the role's, or our own without one. Raises CollectError."""
-        return self.session.role_identity().account
+    @cached_property
+    def identity(self) -> Identity:
+        """Whose events these are: the role's account's, or our own without one. Raises CollectError."""
+        return self.session.role_identity()
 
     def regions(self, account: str, bucket: LogBucket, prefix: str) -> list[str]:
         """Where to look: the account's regions in the bucket and the one of global services, by name.
 
         Where the bucket shows none (or may not be listed), every region that botocore knows of the partition.
         """
-        partition = self.session.role_identity().arn.split(":")[1]
+        partition = self.identity.arn.split(":")[1]
         root = keys.logs_root(prefix)
         seen: set[str] = set()
         try:
@@ -132,8 +134,8 @@ class History:
         hour = hours.parse(key)
         if hour is None or hour.start < self._clock() - timedelta(days=hours.DAYS):
             raise ObjectGone(f"{key} is beyond the {hours.DAYS} days that LookupEvents keeps.")
-        if hour.account != self.account():
-            raise ObjectError("other_account", f"{key} is of another account than {self.account()}.", permanent=True)
+        if hour.account != (account := self.identity.account):
+            raise ObjectError("other_account", f"{key} is of another account than {account}.", permanent=True)
         for left in reversed(range(READINGS)):
             try:
                 return self._read(hour)

@@ -25,7 +25,7 @@ def fetch(name: str, days: int, regions: str | None, minutes: int, *, json: bool
         integration = parts.state.integrations.get(name)
         source = wiring.history_of(parts, integration)
         with progress() as drawn:
-            account = source.account()
+            account = source.identity.account
             drawn.stage("Looking for regions")
             asked = given or source.regions(account, wiring.bucket_of(parts, integration), integration.prefix)
             found = source.survey(asked)

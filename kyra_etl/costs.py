@@ -92,20 +92,22 @@ def costs(
     volume: Mapping[str, int],
     prices: Prices,
     ours: Ours,
+    since: datetime | None = None,
     trail: str | None = None,
     watched: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """The bill of a month, what makes it up, and suggestions, the largest saving first.
 
-    `volume` is `Ledger.volume` of the window. `watched` are the event names that each detection needs: a suggestion
-    tells which detections it blinds. Sums of money are US dollars.
+    `volume` is `Ledger.volume` of the window, `since` the time of the first event ever loaded. `watched` are the event
+    names that each detection needs: a suggestion tells which detections it blinds. Sums of money are US dollars.
     """
     given = {"name": name, "first": window.start.date(), "after": window.end.date()}
     kinds = ask(_KINDS, given)
     if not kinds:
         raise UsageError(f"{name} has no events from {window.start:%Y-%m-%d} on.", "Give more --days.")
     targets = [row for row in ask(_TARGETS, given) if row["target"]]
-    count = _Count(kinds, targets, volume, prices, ours)
+    begun = max(window.start, since or min(row["first_at"] for row in kinds))
+    count = _Count(kinds, targets, volume, prices, ours, begun)
     return {
         "integration": name,
         "window": {"first": window.start.date(), "last": window.end.date() - timedelta(days=1)},
@@ -136,10 +138,10 @@ class _Count:
         volume: Mapping[str, int],
         prices: Prices,
         ours: Ours,
+        begun: datetime,
     ) -> None:
         self.kinds, self.targets, self.volume, self.prices, self.ours = kinds, targets, volume, prices, ours
-        first, last = min(row["first_at"] for row in kinds), max(row["last_at"] for row in kinds)
-        self.covered = max(last - first, SHORTEST)
+        self.covered = max(max(row["last_at"] for row in kinds) - begun, SHORTEST)
         self.monthly: float = MONTH / self.covered
         self.total: int = sum(row["events"] for row in kinds)
         fetched = sum(row["fetched"] for row in kinds)

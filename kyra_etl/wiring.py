@@ -164,12 +164,8 @@ def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
     from kyra_etl.status import status
 
     def learning() -> Mapping[str, timedelta]:
-        lengths = {one.id: (one.params.get("learning_days"), one.baseline) for one in parts.corpus.detections}
-        return {
-            id: timedelta(days=int(days.value)) if days is not None else baseline
-            for id, (days, baseline) in lengths.items()
-            if baseline
-        }
+        days = {one.id: one.params.get("learning_days") for one in parts.corpus.detections if one.baseline}
+        return {id: timedelta(days=int(param.value)) for id, param in days.items() if param is not None}
 
     every = timedelta(seconds=parts.config.sync_seconds)
     return status(parts.state, parts.clock(), name, every=every, learning=learning)

@@ -44,7 +44,8 @@ def _count(parts: Parts, name: str, days: int, trail: str | None) -> dict[str, A
 
     state = parts.state
     bucket = LOCAL if name == LOCAL else state.integrations.get(name).bucket
-    window = window_of(state.ledger.counts(name)["last_event_at"], days)
+    counts = state.ledger.counts(name)
+    window = window_of(counts["last_event_at"], days)
     trails = state.integrations.trails(name)
     listed = state.ledger.list_requests(name, window.start.date())
     last = (window.end - timedelta(days=1)).date()
@@ -59,6 +60,7 @@ def _count(parts: Parts, name: str, days: int, trail: str | None) -> dict[str, A
             0 if bucket.startswith("file:") else sum(number for day, number in listed.items() if day <= last),
             any(one["kms_key_id"] for one in trails),
         ),
+        since=counts["first_event_at"],
         trail=trail or next((one["arn"] or one["name"] for one in trails), None),
         watched={one.id: one.event_names for one in parts.corpus.detections},
     )
@@ -93,7 +95,7 @@ def _show(report: Mapping[str, Any]) -> None:
     show(
         table(
             ("in a month", "number", "US$"),
-            [(line["what"], f"{line['number']:,.10g}", f"{line['usd']:,.2f}") for line in report["month"]],
+            [(line["what"], _number(line["number"]), f"{line['usd']:,.2f}") for line in report["month"]],
         )
     )
     show(f"Together about ${report['total']:,.2f} a month.")
@@ -107,3 +109,7 @@ def _show(report: Mapping[str, Any]) -> None:
         if one["blinds"]:
             show(f"   Blinds: {cell(one['blinds'])}.")
         show(printable(f"   {one['command']}"))
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:,.3g}"

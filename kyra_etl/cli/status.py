@@ -119,8 +119,14 @@ def _details(one: Mapping[str, Any]) -> Iterator[str]:
     if any(one["history"].values()):
         yield f"History: {count(one['history']['loaded'], 'hour')} fetched, {one['history']['pending']:,} left."
     if one["learning"]:
-        learning = one["learning"]
-        yield f"Learning: {count(learning['detections'], 'detection')}, the last until {learning['until']}."
+        until: dict[Any, list[str]] = {}
+        for detection, day in one["learning"]["by_detection"].items():
+            until.setdefault(day, []).append(detection)
+        told = (
+            f"until {day}: {', '.join(names) if len(names) < 4 else count(len(names), 'detection')}"
+            for day, names in sorted(until.items())
+        )
+        yield f"Learning {'; '.join(told)}."
     if not one["bucket"].startswith("file:"):
         yield _listing(one["listing"])
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
+from kyra_etl import cli
 from kyra_etl.aws.policies import POLICY_NAME, permission_policy
 from kyra_etl.integrations import make_integration
 from kyra_etl.model import Integration
@@ -34,20 +36,20 @@ def key_of(number: int, day: str = "2026/03/04") -> str:
     return f"{FOLDER}/{day}/{CUSTOMER}_CloudTrail_eu-west-1_{stamp}T{number:04d}Z_{number:016d}.json.gz"
 
 
-def log_file(events: int = 1) -> bytes:
-    """A log file of so many events, as CloudTrail delivers it."""
+def log_file(events: int = 1, *, account: str = CUSTOMER, number: int = 0, at: str = "2026-03-04T10:00:00Z") -> bytes:
+    """A log file of so many events, as CloudTrail delivers it; files of different numbers have different events."""
     records = [
         {
             "eventVersion": "1.11",
-            "eventTime": "2026-03-04T10:00:00Z",
-            "eventID": f"00000000-0000-4000-8000-{number:012d}",
+            "eventTime": at,
+            "eventID": f"00000000-0000-4000-8000-{number:06d}{one:06d}",
             "eventName": "DescribeInstances",
             "eventSource": "ec2.amazonaws.com",
             "awsRegion": "eu-west-1",
-            "userIdentity": {"type": "Root", "accountId": CUSTOMER},
-            "recipientAccountId": CUSTOMER,
+            "userIdentity": {"type": "Root", "accountId": account},
+            "recipientAccountId": account,
         }
-        for number in range(events)
+        for one in range(events)
     ]
     return gzip.compress(json.dumps({"Records": records}).encode(), mtime=0)
 
@@ -188,3 +190,65 @@ def scripted() -> Iterator[Callable[[Callable[[str, str], Answer]], str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+# ── the command line ──
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def failed(self) -> list[str]:
+        return [probe["name"] for probe in self.json["probes"] if probe["passed"] is False]
+
+    def remedy(self, name: str) -> str:
+        return next(str(probe["remedy"]) for probe in self.json["probes"] if probe["name"] == name)
+
+
+Kyra = Callable[..., Ran]
+
+
+@pytest.fixture
+def kyra(kyra_home: Path, capsys: pytest.CaptureFixture[str]) -> Kyra:
+    """Runs a command over a home with no detections in force, which are not asked for here."""
+    from kyra_etl import resources
+
+    names = sorted(path.stem for path in resources.detections_dir().rglob("*.sql"))
+    (kyra_home / "kyra.toml").write_text(f"[detections]\ndisable = {json.dumps(names)}\n")
+
+    def run(*arguments: str) -> Ran:
+        capsys.readouterr()
+        code = cli.run([*arguments, "--json"])
+        streams = capsys.readouterr()
+        return Ran(code, streams.out, streams.err)
+
+    return run
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles insist on their own trust policy, and those that do not exist let nobody in: moto asks for neither."""
+    from moto.core.exceptions import AccessDeniedError
+    from moto.iam.models import iam_backends
+    from moto.sts.models import STSBackend
+
+    original = STSBackend.assume_role
+
+    def assume_role(self: Any, **request: Any) -> Any:
+        account, name = request["role_arn"].split(":")[4], request["role_arn"].rpartition("/")[2]
+        roles = {role.name: role for role in iam_backends[account]["aws"].roles.values()}
+        if account == CUSTOMER and name != "admin":
+            (statement,) = json.loads(roles[name].assume_role_policy_document)["Statement"] if name in roles else [{}]
+            wanted = statement.get("Condition", {}).get("StringEquals", {}).get("sts:ExternalId")
+            if not statement or (wanted is not None and request["external_id"] != wanted):
+                raise AccessDeniedError("arn:aws:sts::123456789012:user/moto", "sts:AssumeRole")
+        return original(self, **request)
+
+    monkeypatch.setattr(STSBackend, "assume_role", assume_role)

@@ -10,59 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
 
-from kyra_etl import cli
 from kyra_etl.aws.policies import DEFAULT_ACTIONS, permission_policy
 from kyra_etl.model import Integration
 from tests import lookup
-from tests.aws.conftest import BUCKET, ROLE, Customer, key_of, utc_now
+from tests.aws.conftest import BUCKET, ROLE, Customer, Kyra, key_of, utc_now
 from tests.planted import EXTERNAL_ID
 from tests.test_history import record
 from tests.wire import Wire
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def failed(self) -> list[str]:
-        return [probe["name"] for probe in self.json["probes"] if probe["passed"] is False]
-
-    def remedy(self, name: str) -> str:
-        return next(str(probe["remedy"]) for probe in self.json["probes"] if probe["name"] == name)
-
-
-Kyra = Callable[..., Ran]
-
-
-@pytest.fixture
-def kyra(kyra_home: Path, capsys: pytest.CaptureFixture[str]) -> Kyra:
-    """Runs a command over a home with no detections in force, which are not asked for here."""
-    from kyra_etl import resources
-
-    names = sorted(path.stem for path in resources.detections_dir().rglob("*.sql"))
-    (kyra_home / "kyra.toml").write_text(f"[detections]\ndisable = {json.dumps(names)}\n")
-
-    def run(*arguments: str) -> Ran:
-        capsys.readouterr()
-        code = cli.run([*arguments, "--json"])
-        streams = capsys.readouterr()
-        return Ran(code, streams.out, streams.err)
-
-    return run
 
 
 @pytest.fixture

@@ -1,279 +1,134 @@
-"""The search language of `kyra search`: a query becomes one SELECT and its parameters.
+"""Searching the lake: newest first, in portions as they are found, and no further back than the page needs.
 
-    event_name:CreateUser account:111122223333           all terms must hold
-    event_name:Create* -user_name:terraform               * stands for anything; - or NOT excludes
-    (event_name:StopLogging OR event_name:DeleteTrail)    OR and brackets
-    error_code:* from:7d to:2026-01-31                    field:* means present; times are UTC
-    request_parameters.groupName:web                      anything below a JSON part, through lists too
-    "0.0.0.0/0"                                           free text, in the main columns and the JSON parts
-
-Fields are the columns of `events`, AWS's own names (eventName) and a few short ones. Case does not matter, neither in
-field names nor in values. No value ever becomes part of the SQL text.
+The newest days are asked first, then twice as many events, and so on: a page of something frequent costs a day, and
+something rare little more than one look at everything. A page is followed by the one after a place, which stays where
+it is while new events arrive.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
-from kyra_etl.cloudtrail.schema import EVENT_COLUMNS, FLAG, TEXT, TIME
 from kyra_etl.errors import QueryError
+from kyra_etl.lake.layout import Reach
+from kyra_etl.model import DataFile
+from kyra_etl.terms import moment, narrowest, terms
 
-SHORT_NAMES: Mapping[str, tuple[str, ...]] = {
-    "actor": ("principal",),
-    "access_key": ("user_access_key_id",),
-    "error": ("error_code",),
-    "ip": ("source_ip_address",),
-    "name": ("event_name",),
-    "region": ("aws_region",),
-    "role": ("issuer_arn",),
-    "service": ("event_source",),
-    "source": ("event_source",),
-    "source_ip": ("source_ip_address",),
-    "user": ("user_name", "session_name", "principal"),
-}
-"""Further names of columns; of several, one has to match."""
+if TYPE_CHECKING:
+    from kyra_etl.lake.query import Analyst
 
-_TYPES = {column.name: column.type for column in EVENT_COLUMNS}
-_JSON_PARTS = {column.name for column in EVENT_COLUMNS if column.role == "json"}
-_AWS_NAMES = {column.field.lower(): column.name for column in EVENT_COLUMNS if column.field}
-_FREE_TEXT = tuple(
-    column.name
-    for column in EVENT_COLUMNS
-    if column.type == TEXT and (column.role in ("typed", "json", "identity") or column.name in ("principal", "account"))
-)
-_FIELDS = {**{name: (name,) for name in _TYPES}, **SHORT_NAMES, **{k: (v,) for k, v in _AWS_NAMES.items()}}
+FIRST = 100_000
+"""Events that are looked through for the first rows, at least."""
+_COPIES = 8
+"""Events with the same id that are kept because they contradict each other; more are unheard of."""
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<open>\() | (?P<close>\))
-      | (?P<not>-(?=[^\s]) | NOT(?=[\s("]|$))
-      | (?P<or>OR(?=[\s("]|$)) | (?P<and>AND(?=[\s("]|$))
-      | (?P<field>[A-Za-z_]\w*(?:\.[\w$@-]*)*):(?!//)(?P<value>"(?:[^"\\]|\\.)*" | [^\s()]*)
-      | (?P<text>"(?:[^"\\]|\\.)*" | [^\s()]+)
-    )""",
-    re.VERBOSE,
-)
-_SPAN = re.compile(r"(\d{1,6})(m|h|d|w)")
-_SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_TIME_REMEDY = "Write 2026-01-31, 2026-01-31T10:30, 2h, 3d, today or yesterday (UTC)."
+Unit = Literal["hour", "day"]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends: at an event, in the order of searching."""
+
+    event_time: datetime
+    account: str
+    event_id: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Place:
+        return cls(row["event_time"], row["account"], row["event_id"])
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """A place as `str` writes it: time/account/event id. Raises QueryError."""
+        time, _, rest = text.partition("/")
+        account, _, event_id = rest.partition("/")
+        if not event_id:
+            raise QueryError(f"{text[:60]!r} is not a place to go on from.", "Take the one the last page ended with.")
+        return cls(moment(time, now=datetime(1970, 1, 2)), account, event_id)
+
+    def __str__(self) -> str:
+        return f"{self.event_time.isoformat()}Z/{self.account}/{self.event_id}"
+
+
 class Search:
-    """One SELECT over `events`, newest first, and the parameters it names."""
+    """Events that match a query, after a place. `files` are the committed ones of a reach.
 
-    sql: str
-    params: Mapping[str, Any]
-
-
-def search(query: str, *, now: datetime, limit: int | None = None) -> Search:
-    """What to ask the lake for a query; relative times count back from `now`. Raises QueryError."""
-    parser = _Parser(query, now)
-    where = parser.parse()
-    sql = f"SELECT * FROM events WHERE {where} ORDER BY event_time DESC, event_id"
-    if limit is not None:
-        sql += f" LIMIT {parser.param(limit)}"
-    return Search(sql, parser.params)
-
-
-def moment(text: str, *, now: datetime, end: bool = False) -> datetime:
-    """A moment as people write it, naive UTC: a date, a date and time, a span back from `now`, now, today, yesterday.
-
-    With `end`, a date means the end of that day. Raises QueryError.
+    Once it was gone through, `more` tells whether others come behind, and `place` where it ended.
     """
-    word = text.strip()
-    if word.lower() == "now":
-        return now
-    days = {"today": now.date(), "yesterday": now.date() - timedelta(days=1)}
-    try:
-        if span := _SPAN.fullmatch(word.lower()):
-            return now - timedelta(**{_SPANS[span[2]]: int(span[1])})
-        if word.lower() in days or re.fullmatch(r"\d{4}-\d{2}-\d{2}", word):
-            day = days.get(word.lower()) or date.fromisoformat(word)
-            return datetime.combine(day, time()) + timedelta(days=int(end))
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*", word):
-            exact = datetime.fromisoformat(word)
-            return exact.astimezone(UTC).replace(tzinfo=None) if exact.tzinfo else exact
-    except (ValueError, OverflowError):
-        pass
-    raise QueryError(f"{text!r} is not a time.", _TIME_REMEDY)
+
+    def __init__(
+        self,
+        analyst: Analyst,
+        files: Callable[[Reach], Sequence[DataFile]],
+        query: str,
+        *,
+        now: datetime,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> None:
+        self._analyst, self._files, self._limit = analyst, files, limit
+        self._terms = terms(query, now=now)
+        self._where, self._params, self._within = self._terms.where, dict(self._terms.params), self._terms.within
+        if after is not None:
+            self._begin_after(Place.parse(after))
+        self.more = False
+        self.place: Place | None = None
+
+    def _begin_after(self, place: Place) -> None:
+        self._params |= {"time": place.event_time, "day": place.event_time.date(), "acct": place.account}
+        self._params |= {"id": place.event_id}
+        self._where += (
+            " AND date <= $day AND (event_time < $time OR (event_time = $time AND "
+            "(account > $acct OR (account = $acct AND event_id > $id))))"
+        )
+        self._within = narrowest(self._within, Reach(last=place.event_time.date()))
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Portions of rows, none empty, each as soon as it is found. Raises QueryError, LakeError."""
+        given = 0
+        for reach in self._steps():
+            left = None if self._limit is None else self._limit - given
+            sql = f"SELECT * FROM events WHERE {self._where} ORDER BY event_time DESC, account, event_id"
+            most = None if left is None else left + _COPIES
+            answer = self._analyst.query(sql, self._params, limit=most, within=reach)
+            rows = answer.as_dicts()
+            if left is not None and len(rows) > left:
+                rows, self.more = _whole(rows, left, alone=given == 0), True
+            if rows:
+                given += len(rows)
+                self.place = Place.of(rows[-1])
+                yield rows
+            if self.more:
+                return
+
+    def histogram(self, unit: Unit) -> list[tuple[datetime, int]]:
+        """How many events match in each hour or day that has some, in their order."""
+        sql = f"SELECT date_trunc($unit, event_time), count(*) FROM events WHERE {self._where} GROUP BY 1 ORDER BY 1"
+        return [(at, n) for at, n in self._analyst.query(sql, {**self._params, "unit": unit}, within=self._within).rows]
+
+    def _steps(self) -> Iterator[Reach]:
+        """Spans of days, the newest first, each of about twice as many events as all before it."""
+        events: dict[Any, int] = {}
+        for file in self._files(self._within):
+            events[file.date] = events.get(file.date, 0) + file.rows
+        days = sorted(events, reverse=True)
+        begin, seen, enough = 0, 0, FIRST
+        for n, day in enumerate(days):
+            seen += events[day]
+            if seen >= enough or n + 1 == len(days):
+                yield Reach(day, days[begin], self._within.accounts)
+                begin, seen, enough = n + 1, 0, 2 * enough
 
 
-@dataclass
-class _Parser:
-    """Recursive descent over tokens: any := all (OR all)*; all := term+; term := NOT term | ( any ) | predicate."""
-
-    query: str
-    now: datetime
-    params: dict[str, Any] = field(default_factory=dict)
-    tokens: list[re.Match[str]] = field(default_factory=list)
-    at: int = 0
-
-    def parse(self) -> str:
-        self.tokens = self._tokens()
-        if not self.tokens:
-            return "true"
-        sql = self._any()
-        if self.at < len(self.tokens):
-            raise QueryError("There is a ) without its (.", 'Quote it if it is text: ")".')
-        return sql
-
-    def param(self, value: Any) -> str:
-        """The place of a value in the SQL."""
-        name = f"p{len(self.params)}"
-        self.params[name] = value
-        return f"${name}"
-
-    def _tokens(self) -> list[re.Match[str]]:
-        tokens, position = [], 0
-        text = self.query.rstrip()
-        while position < len(text):
-            token = _TOKEN.match(text, position)
-            if token is None or token.end() == position:
-                raise QueryError(f"The query cannot be read from {text[position:][:40]!r} on.", 'Quote it: "…".')
-            for part in (token["value"], token["text"]):
-                if part and part.startswith('"') and (len(part) < 2 or not part.endswith('"')):
-                    raise QueryError(f"A quotation mark is not closed: {part[:40]}", "Put a second one behind it.")
-            tokens.append(token)
-            position = token.end()
-        return tokens
-
-    def _next(self, *kinds: str) -> re.Match[str] | None:
-        """The token at hand, when it is of one of these kinds; it is then used up."""
-        if self.at < len(self.tokens) and any(self.tokens[self.at][kind] for kind in kinds):
-            self.at += 1
-            return self.tokens[self.at - 1]
-        return None
-
-    def _any(self) -> str:
-        parts = [self._all()]
-        while self._next("or"):
-            parts.append(self._all())
-        return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
-
-    def _all(self) -> str:
-        parts = [self._term()]
-        while self.at < len(self.tokens) and not (self.tokens[self.at]["or"] or self.tokens[self.at]["close"]):
-            self._next("and")
-            parts.append(self._term())
-        return parts[0] if len(parts) == 1 else f"({' AND '.join(parts)})"
-
-    def _term(self) -> str:
-        if self._next("not"):
-            # a comparison with NULL is neither true nor false, and its negation should find those rows
-            return f"NOT coalesce({self._term()}, false)"
-        if self._next("open"):
-            inner = self._any()
-            if not self._next("close"):
-                raise QueryError("A ( is not closed.", "Put a ) behind it.")
-            return inner
-        if token := self._next("field"):
-            return self._field(token["field"], token["value"])
-        if token := self._next("text"):
-            return self._free_text(*_unquoted(token["text"]))
-        raise QueryError("A term is missing after NOT, OR, AND or (.", 'Quote the word if it is text: "OR".')
-
-    def _field(self, name: str, raw: str) -> str:
-        value, quoted = _unquoted(raw)
-        key = name.lower()
-        if key == "arn":  # an ARN pasted as it is
-            return self._free_text(f"{name}:{value}", quoted)
-        if not value and not quoted:
-            raise QueryError(f"{name}: has no value.", f'Write {name}:value, or {name}:* for "present".')
-        if key in ("from", "since"):
-            start = moment(value, now=self.now)
-            return f"(event_time >= {self.param(start)} AND date >= {self.param(start.date())})"
-        if key in ("to", "until"):
-            end = moment(value, now=self.now, end=True)
-            return f"(event_time < {self.param(end)} AND date <= {self.param(end.date())})"
-        part, dot, path = name.partition(".")
-        columns = _FIELDS.get(part.lower())
-        if columns is None:
-            raise _unknown(name)
-        if dot:
-            return self._below(name, columns[0], path, value, quoted)
-        parts = [self._column(column, value, quoted) for column in columns]
-        return parts[0] if len(parts) == 1 else f"({' OR '.join(f'coalesce({part}, false)' for part in parts)})"
-
-    def _column(self, column: str, value: str, quoted: bool) -> str:
-        if value == "*" and not quoted:
-            return f"{column} IS NOT NULL"
-        kind = _TYPES[column]
-        if kind == FLAG:
-            return f"{column} = {self.param(_flag(column, value))}"
-        if kind == TIME:
-            raise QueryError(f"{column} is a time.", "Ask for a range with from: and to:, for example from:2h.")
-        if kind != TEXT:  # the date: exact dates let whole folders be passed over
-            if "*" in value and not quoted:
-                return f"CAST({column} AS VARCHAR) LIKE {self._pattern(value)} ESCAPE '\\'"
-            return f"{column} = {self.param(moment(value, now=self.now).date())}"
-        if column in _JSON_PARTS:
-            pattern = (_quoted_like if quoted else _like)(value)
-            return f"{column} ILIKE {self.param(f'%{pattern}%')} ESCAPE '\\'"
-        if "*" in value and not quoted:
-            return f"{column} ILIKE {self._pattern(value)} ESCAPE '\\'"
-        if column == "account":
-            return f"{column} = {self.param(value)}"
-        return f"lower({column}) = lower({self.param(value)})"
-
-    def _below(self, name: str, column: str, path: str, value: str, quoted: bool) -> str:
-        """Anything under `column` reached by the path's keys, whatever lists lie between."""
-        if column not in _JSON_PARTS:
-            raise QueryError(f"{name}: {column} has no parts.", f"Parts have: {', '.join(sorted(_JSON_PARTS))}.")
-        if not all(path.split(".")):
-            raise QueryError(f"{name} is not a path.", "Write it as request_parameters.groupName:value.")
-        steps = "$" + "".join(f'.."{step}"' for step in path.split("."))
-        found = f"json_extract_string({column}, {self.param(steps)})"
-        if value == "*" and not quoted:
-            return f"len({found}) > 0"
-        text = re.escape(value)
-        pattern = f"(?im)^{text if quoted else text.replace(re.escape('*'), '.*')}$"
-        return f"regexp_matches(array_to_string({found}, '\n'), {self.param(pattern)})"
-
-    def _free_text(self, value: str, quoted: bool) -> str:
-        if not value:
-            raise QueryError("The text to look for is empty.", "Leave it out.")
-        everything = f"concat_ws('\n', {', '.join(_FREE_TEXT)})"
-        # JSON may spell a character as an escape: é as \\u00e9, a quotation mark as \\"
-        spellings = dict.fromkeys([value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]])
-        pattern = _quoted_like if quoted else _like
-        tests = [f"{everything} ILIKE {self.param(f'%{pattern(text)}%')} ESCAPE '\\'" for text in spellings]
-        return tests[0] if len(tests) == 1 else f"({' OR '.join(tests)})"
-
-    def _pattern(self, value: str) -> str:
-        return self.param(_like(value))
-
-
-def _unquoted(raw: str) -> tuple[str, bool]:
-    if raw.startswith('"'):
-        return re.sub(r"\\(.)", r"\1", raw[1:-1]), True
-    return raw, False
-
-
-def _quoted_like(text: str) -> str:
-    return re.sub(r"([\\%_])", r"\\\1", text)
-
-
-def _like(text: str) -> str:
-    return _quoted_like(text).replace("*", "%")
-
-
-def _flag(column: str, value: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if value.lower() not in words:
-        raise QueryError(f"{column} is true or false, not {value!r}.", f"Write {column}:true.")
-    return words[value.lower()]
-
-
-def _unknown(name: str) -> QueryError:
-    names = sorted({*_TYPES, *SHORT_NAMES, "from", "to"})
-    part = name.partition(".")[0].lower()
-    near = difflib.get_close_matches(part, [*names, *_AWS_NAMES], n=1, cutoff=0.6)
-    meant = f"Did you mean {_AWS_NAMES.get(near[0], near[0])}? " if near else ""
-    return QueryError(f"There is no field {name!r}.", f'{meant}If it is text, quote all of it: "{name}:…".')
+def _whole(rows: list[dict[str, Any]], limit: int, *, alone: bool) -> list[dict[str, Any]]:
+    """The first rows, at most `limit`, without parting what stands at the same place."""
+    end = limit
+    if end and Place.of(rows[end]) == Place.of(rows[end - 1]):
+        here = Place.of(rows[end])
+        end = next(n for n, row in enumerate(rows) if Place.of(row) == here)
+        if end == 0 and alone:
+            end = sum(Place.of(row) == here for row in rows)
+    return rows[:end]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kyra_etl.config import Config
 from kyra_etl.errors import ConfigError, UsageError
-from kyra_etl.model import Integration
+from kyra_etl.model import DataFile, Integration
 from kyra_etl.ports import Clock, LogBucket, NoticeQueue, Progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from kyra_etl.lake.layout import Reach
     from kyra_etl.lake.query import Analyst
     from kyra_etl.run import Kit
+    from kyra_etl.search import Search
     from kyra_etl.state import State
+
+
+Skipped = Callable[[Sequence[str]], None]
+"""Is told which files of the lake were left out, and why."""
 
 
 def utc_now() -> datetime:
@@ -171,7 +176,7 @@ def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
     return status(parts.state, parts.clock(), name, every=every, learning=learning)
 
 
-def analyst(parts: Parts, skipped: Callable[[Sequence[str]], None] | None = None) -> Analyst:
+def analyst(parts: Parts, skipped: Skipped | None = None) -> Analyst:
     """Read-only SQL over what is committed, and over the records of our own as they are at each query.
 
     With `skipped`, files that are not what the ledger says are left out, and it is told which.
@@ -198,10 +203,24 @@ def analyst(parts: Parts, skipped: Callable[[Sequence[str]], None] | None = None
             "duckdb_functions",
         }:  # they take longer than most queries
             views.load_macros(connection, resources.views_dir())
-        if "getvariable" in sql.lower():
+        if "getvariable" in words:
             views.set_params(connection, parts.corpus.detections)
 
     return Analyst(files, _relations(parts), seconds=parts.config.query_seconds, prepare=prepare)
+
+
+def search_of(
+    parts: Parts, query: str, *, limit: int | None, after: str | None = None, skipped: Skipped | None = None
+) -> Search:
+    """A search over what is committed. Raises QueryError for a query that cannot be read."""
+    from kyra_etl.search import Search
+
+    ledger = parts.state.ledger
+
+    def files(within: Reach) -> Sequence[DataFile]:
+        return ledger.data_files("events", accounts=within.accounts, first=within.first, last=within.last)
+
+    return Search(analyst(parts, skipped), files, query, now=parts.clock(), limit=limit, after=after)
 
 
 def _relations(parts: Parts) -> Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]]:

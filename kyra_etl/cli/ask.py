@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kyra_etl.cli.formats import Format
 from kyra_etl.cli.options import Json, opened
-from kyra_etl.cli.output import count, emit, printable, say, short_name, show, table
+from kyra_etl.cli.output import GrowingTable, count, emit, printable, say, short_name, show, table
+
+if TYPE_CHECKING:
+    from kyra_etl.search import Search
 
 _COLUMNS = ("event_time", "account", "aws_region", "event_name", "principal", "source_ip_address", "error_code")
 _ROWS = 100
 _DOCUMENTS = 10_000
+_BAR = 50
+
+
+class Unit(StrEnum):
+    hour = "hour"
+    day = "day"
+
 
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Leave out files that are gone or not as long as they were written.")
@@ -27,27 +39,63 @@ def search(
     limit: Annotated[
         int | None, typer.Option(min=0, help=f"At most so many, 0 for all; {_ROWS}, {_DOCUMENTS} with --json.")
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="PLACE", help="Go on behind the event a page ended with."),
+    ] = None,
+    histogram: Annotated[
+        Unit | None, typer.Option("--histogram", help="Instead: how many there are in each hour or day.")
+    ] = None,
+    skip_damaged: SkipDamaged = False,
     json: Json = False,
 ) -> None:
     """Events that match, the latest first.
 
     Terms are field:value (event_name:CreateUser, account:111122223333, request_parameters.groupName:web), from: and
-    to: (2026-01-31, 3d, 2h), or free text. * stands for anything, - or NOT excludes, OR and brackets work, "quotes"
-    hold words together. Fields are the columns of events or AWS's names; case does not matter.
+    to: (2026-01-31, 3d, 2h), comparisons (event_time:>=2026-01-31T10:30, request_parameters.maxResults:>100), ranges
+    (event_time:2026-01-30..2026-01-31), or free text. * stands for anything, - or NOT excludes, OR and brackets work,
+    "quotes" hold words together. Fields are the columns of events or AWS's names; case does not matter.
     """
     from kyra_etl import wiring
-    from kyra_etl.search import search as ask
 
     most = (_DOCUMENTS if json else _ROWS) if limit is None else limit or None
     with opened() as parts:
-        asked = ask(_text(" ".join(query)), now=parts.clock(), limit=None if most is None else most + 1)
-        found = wiring.analyst(parts).query(asked.sql, asked.params, limit=most)
-    rows = found.as_dicts()
+        skipped = _say_skipped if skip_damaged else None
+        found = wiring.search_of(parts, _text(" ".join(query)), limit=most, after=after, skipped=skipped)
+        if histogram is not None:
+            _show_histogram(found.histogram(histogram.value), json)
+            return
+        given = _emit_events(found) if json else _show_events(found)
+    say(f"{count(given, 'event')}{f'; there are more: --after {found.place}' if found.more else ''}.")
+
+
+def _emit_events(found: Search) -> int:
+    rows = [row for portion in found for row in portion]
+    emit(rows)
+    return len(rows)
+
+
+def _show_events(found: Search) -> int:
+    """Rows as they are found: of the columns that tell most, those that are not empty throughout."""
+    grown, given, columns = GrowingTable(keep=_COLUMNS[:4]), 0, set[str]()
+    for rows in found:
+        shown = [{**row, "principal": short_name(row["principal"])} for row in rows]
+        columns |= {name for name in _COLUMNS if any(row[name] is not None for row in shown)}
+        names = [name for name in _COLUMNS if name in columns]
+        show(grown.more(names, [[row[name] for name in names] for row in shown]))
+        sys.stdout.flush()
+        given += len(rows)
+    return given
+
+
+def _show_histogram(counts: Sequence[tuple[datetime, int]], json: bool) -> None:
     if json:
-        emit(rows)
-    elif rows:
-        show(_event_table(rows))
-    say(f"{count(len(rows), 'event')}{', the latest; there are more: --limit 0' if found.more else ''}.")
+        emit([{"time": at, "events": number} for at, number in counts])
+    elif counts:
+        most = max(number for _, number in counts)
+        bars = [(at, number, "▇" * max(1, round(_BAR * number / most))) for at, number in counts]
+        show(table(("time", "events", ""), bars))
+    say(f"{count(sum(number for _, number in counts), 'event')}.")
 
 
 def sql(
@@ -97,10 +145,3 @@ def _say_skipped(files: Sequence[str]) -> None:
 def _text(argument: str) -> str:
     """An argument as UTF-8, whatever Python took the locale for."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _event_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The columns that tell most, without those that are empty throughout."""
-    shown = [{**row, "principal": short_name(row["principal"])} for row in rows]
-    columns = [name for name in _COLUMNS if any(row[name] is not None for row in shown)]
-    return table(columns, [[row[name] for name in columns] for row in shown], keep=_COLUMNS[:4])

@@ -28,7 +28,7 @@ def explain(
     duplicates of that time were found.
     """
     from kyra_etl.explain import explain as ask
-    from kyra_etl.search import moment
+    from kyra_etl.terms import moment
 
     if account is not None and not (len(account) == 12 and account.isascii() and account.isdigit()):
         raise UsageError(f"--account must be 12 digits, not {printable(account)!r}.", "For example 012345678901.")

@@ -29,7 +29,7 @@ def opened() -> Parts:
 
 def window(start: str, end: str | None, parts: Parts) -> Window:
     """From the start of one day to the end of the other. Raises UsageError."""
-    from kyra_etl.search import moment
+    from kyra_etl.terms import moment
 
     now = parts.clock()
     span = Window(moment(start, now=now), moment(end or "today", now=now, end=True))

@@ -88,17 +88,32 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, keep: Collec
     """
     cells = [[cell(value) for value in row] for row in rows]
     heads = [printable(name) for name in columns]
-    wide = [max([_wide(head), *(_wide(line[n]) for line in cells)]) for n, head in enumerate(heads)]
+    wide = _natural([heads, *cells])
     least = [max(_NARROWEST, min(_wide(head), 10), min(each, roomy)) for head, each in zip(heads, wide, strict=True)]
     if sum(least) + 2 * (len(least) - 1) > room():
         return _records(heads, cells)
     widths = _fitted(wide, [name in keep for name in columns])
     right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(columns))]
-    lines = [heads, *cells]
-    return "\n".join(
-        "  ".join(_padded(text, width, right=r) for text, width, r in zip(line, widths, right, strict=True)).rstrip()
-        for line in lines
-    )
+    return "\n".join(_line(line, widths, right) for line in [heads, *cells])
+
+
+class GrowingTable:
+    """A table whose rows come in portions; the headings come again when later rows would not fit below the first."""
+
+    def __init__(self, keep: Collection[str] = ()) -> None:
+        self._keep = keep
+        self._columns: Sequence[str] = ()
+        self._widths: Sequence[int] = ()
+
+    def more(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+        """The lines to show for further rows, of texts and times."""
+        cells = [[cell(value) for value in row] for row in rows]
+        widths = _fitted(_natural([list(columns), *cells]), [name in self._keep for name in columns])
+        fits = columns == self._columns and all(new <= old for new, old in zip(widths, self._widths, strict=True))
+        lines = cells if fits else [columns, *cells]
+        if not fits:
+            self._columns, self._widths = columns, widths
+        return "\n".join(_line(line, self._widths, [False] * len(columns)) for line in lines)
 
 
 def facts(pairs: Sequence[tuple[str, Any]]) -> str:
@@ -178,6 +193,17 @@ def _fitted(wide: Sequence[int], kept: Sequence[bool]) -> list[int]:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float | Decimal) and not isinstance(value, bool))
+
+
+def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column would like to be."""
+    return [max(map(_wide, column)) for column in zip(*lines, strict=True)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    return "  ".join(
+        _padded(text, width, right=r) for text, width, r in zip(cells, widths, right, strict=True)
+    ).rstrip()
 
 
 def _padded(text: str, width: int, *, right: bool) -> str:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.errors import KyraError, QueryError
-from kyra_etl.search import moment, search
+from kyra_etl.search import Place
+from kyra_etl.terms import moment, terms
 
 NOW = datetime(2026, 1, 31, 12)
 
@@ -63,10 +64,14 @@ def found() -> Callable[..., set[str]]:
     full = [{"date": row["event_time"].date(), "source_type": "aws-cloudtrail", **row} for row in ROWS]
     connection.register("events", pa.Table.from_pylist(full, schema=EVENTS))
 
-    def ids(query: str, limit: int | None = None) -> set[str]:
-        asked = search(query, now=NOW, limit=limit)
-        rows = connection.execute(f"SELECT event_id FROM ({asked.sql})", dict(asked.params)).fetchall()
-        return {row[0] for row in rows}
+    def ids(query: str) -> set[str]:
+        asked = terms(query, now=NOW)
+        rows = connection.execute(f"SELECT event_id, date, account FROM events WHERE {asked.where}", dict(asked.params))
+        found = rows.fetchall()
+        within = asked.within
+        assert [day for _, day, _ in found if not (within.first or day) <= day <= (within.last or day)] == []
+        assert within.accounts is None or {account for *_, account in found} <= set(within.accounts)
+        return {row[0] for row in found}
 
     return ids
 
@@ -142,6 +147,35 @@ BOTH, ALL = {"create", "delete"}, {"create", "delete", "null"}
         ("from:today", {"delete"}),
         ("-from:2026-01-01", {"null"}),
         ("date:2026-01-30", {"create"}),
+        ("date:>2026-01-30", {"delete"}),
+        ("date:<=2026-01-30", {"create", "null"}),
+        ("date:2026-01-01..2026-01-30", {"create"}),
+        ("event_time:2026-01-30", {"create"}),
+        ("event_time:2026-01-30T09:00", {"create"}),
+        ("event_time:2026-01-30T09:01", set()),
+        ("event_time:2026-01-30T09:00:01", set()),
+        ("event_time:>=2026-01-31T11:30", {"delete"}),
+        ("event_time:>2026-01-31T11:30", set()),
+        ("event_time:<2026-01-30T09:00", {"null"}),
+        ("event_time:<=2026-01-30T09:00", {"create", "null"}),
+        ("eventTime:>2h", {"delete"}),
+        ("event_time:<2h", {"create", "null"}),
+        ("event_time:2026-01-30..2026-01-31", BOTH),
+        ("event_time:2026-01-30..2h", {"create"}),
+        ("-event_time:>=2026-01-01", {"null"}),
+        ("event_time:*", ALL),
+        ("delivered_at:*", set()),
+        ("delivered_at:>=2026-01-01", set()),
+        ("event_time:>=2026-01-31 OR account:012345678901", BOTH),
+        ("account:012345678901 account:111122223333", set()),
+        ("request_parameters.port:>100", {"create"}),
+        ("request_parameters.port:>443", set()),
+        ("request_parameters.port:<=22", {"create"}),
+        ("request_parameters.port:20..30", {"create"}),
+        ("request_parameters.port:23..442", set()),
+        ("request_parameters.groupName:>5", set()),
+        ('request_parameters.groupName:">5"', set()),
+        ("request_parameters.groupName:a..b", set()),
         ("date:2026-01-*", BOTH),
         ("name:Create* AND region:eu-west-1", {"create"}),
         ("event_id:create OR event_id:null", {"create", "null"}),
@@ -151,10 +185,6 @@ def test_query_finds(found: Callable[..., set[str]], query: str, expected: set[s
     assert found(query) == expected
 
 
-def test_newest_come_first_and_limit_cuts(found: Callable[..., set[str]]) -> None:
-    assert found("", limit=1) == {"delete"}
-
-
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -162,7 +192,11 @@ def test_newest_come_first_and_limit_cuts(found: Callable[..., set[str]]) -> Non
         ("eventname_:x", "There is no field 'eventname_'."),
         ("account.id:x", "account has no parts."),
         ("request_parameters.:x", "is not a path."),
-        ("event_time:2026-01-01", "Ask for a range with from: and to:"),
+        ("event_time:2h", "Write event_time:>=2h"),
+        ("event_time:>=soon", "'soon' is not a time."),
+        ("event_time:2026-01-01..", "'2026-01-01..' is not a time."),
+        ("event_name:>=Create", "event_name is a text, it has no order."),
+        ("user_agent:<script>", "Quote it if the value begins so"),
         ("event_name:", "event_name: has no value."),
         ("success:maybe", "success is true or false, not 'maybe'."),
         ("date:01.02.2026", "is not a time."),
@@ -178,7 +212,7 @@ def test_newest_come_first_and_limit_cuts(found: Callable[..., set[str]]) -> Non
 )
 def test_wrong_query_is_told_with_the_next_step(query: str, said: str) -> None:
     with pytest.raises(QueryError) as caught:
-        search(query, now=NOW)
+        terms(query, now=NOW)
 
     assert said in str(caught.value)
     assert caught.value.remedy
@@ -190,13 +224,35 @@ def test_any_text_is_answered_or_refused_in_our_words(found: Callable[..., set[s
         assert found(text) <= ALL
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20))
-def test_no_value_becomes_sql(value: str) -> None:
-    quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    asked = search(f"event_name:{quoted}", now=NOW)
+FIELDS = sorted({*EVENTS.names, "ip", "user", "requestParameters.x.y", "from", "to", "resources.ARN"} - {"event_time"})
 
-    assert list(asked.params.values()) == [value]
-    assert asked.sql == search("event_name:x", now=NOW).sql
+
+VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+
+
+@given(st.sampled_from(FIELDS), VALUES)
+def test_no_value_becomes_sql(field: str, value: str) -> None:
+    quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    with suppress(QueryError):  # no time, no flag
+        asked = terms(f"{field}:{quoted}", now=NOW)
+        plain = terms(f"{field}:x", now=NOW)
+        assert asked.where == plain.where
+        assert len(asked.params) == len(plain.params)
+
+
+@given(VALUES)
+def test_names_of_accounts_and_integrations_are_found_as_they_are(value: str) -> None:
+    quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    asked = terms(f"account:{quoted} integration:{quoted}", now=NOW)
+
+    assert list(asked.params.values()) == [value, value]
+    assert asked.within.accounts == {value}
+
+
+@given(st.text(max_size=40))
+def test_a_place_is_read_or_refused(text: str) -> None:
+    with suppress(QueryError):
+        assert Place.parse(str(Place.parse(text))) == Place.parse(text)
 
 
 def test_quotes_in_values_stay_values(found: Callable[..., set[str]]) -> None:

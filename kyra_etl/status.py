@@ -136,7 +136,10 @@ def _one(
         "quarantine": list(facts.quarantine),
         "history": history,
         "checkpoints": checkpoints,
-        "silent": list(facts.silent),
+        "silent": [
+            {key: row[key] for key in ("account", "region", "since")} | {"usual_pause": row["usual"].total_seconds()}
+            for row in facts.silent
+        ],
         "trails": [_trail(trail) for trail in facts.trails],
         "learning": facts.learning,
         "listing": _listing(state, integration, now),

@@ -128,6 +128,21 @@ def test_an_hour_that_may_still_change_is_left_for_later(house: House, lookup: L
     assert house.history(lookup.url).already_loaded == 69
 
 
+def test_a_key_names_its_hour_and_every_hour_has_one_key() -> None:
+    window = Window(datetime(2026, 2, 27, 22), datetime(2026, 3, 1, 2))
+    files = list(hours.closed(ACCOUNT, REGIONS, window, NOW))
+    named = [hours.parse(file.key) for file in files]
+
+    assert len(set(named)) == len(files) == 28 * 3
+    assert [one and (one.start, one.region) for one in named[:2]] == [
+        (datetime(2026, 3, 1, 1), "eu-west-1"),
+        (datetime(2026, 3, 1, 1), "us-east-1"),
+    ]
+    assert all(one and one.start.date() == file.day for one, file in zip(named, files, strict=True))
+    for stranger in ("", "LookupEvents/1/eu-west-1/2026/03/01/01", f"LookupEvents/{ACCOUNT}/x/2026/13/01/01"):
+        assert hours.parse(stranger) is None
+
+
 def test_killed_halfway_and_resumed_every_event_is_there_once_and_its_log_files_add_nothing(
     tmp_path: Path, lookup: Lookup
 ) -> None:

@@ -23,6 +23,8 @@ def fetch(name: str, days: int, regions: str | None, minutes: int, *, json: bool
     given = _names(regions)
     with opened() as parts:
         integration = parts.state.integrations.get(name)
+        if integration.paused:
+            raise UsageError(f"{name} is paused.", f"Go on with: kyra integration resume {name}.")
         source = wiring.history_of(parts, integration)
         with progress() as drawn:
             account = source.identity.account

@@ -57,6 +57,13 @@ def test_wrong_use_is_told(kyra: Kyra, arguments: tuple[object, ...], said: str)
     assert said in ran.error
 
 
+def test_a_paused_integration_is_left_alone(kyra: Kyra) -> None:
+    kyra("integration", "add", "prod", "--bucket", "example-logs")
+    kyra("integration", "pause", "prod")
+
+    assert "prod is paused." in kyra("backfill", "prod", "--from-history").error
+
+
 def test_a_folder_has_no_history(kyra: Kyra, bucket: object) -> None:
     kyra("integration", "add", "prod", "--bucket", bucket.as_uri())  # type: ignore[attr-defined]
     ran = kyra("backfill", "prod", "--from-history")

@@ -136,6 +136,25 @@ def test_carry_links_what_was_left_and_only_that(state: State) -> None:
     assert state.ledger.tally(other)["pending"] == 1
 
 
+def test_a_run_takes_over_what_lies_in_its_own_bucket_alone(state: State) -> None:
+    """Hours of LookupEvents are the same integration's, and no sync can read them."""
+    observed(state, [file(1), file(2)])
+    fetching = state.runs.start("backfill", "acme", NOW)
+    state.ledger.observe(fetching, "acme", "hours", [file(3), file(4)], "listed", NOW)
+    entries = state.ledger.workable(fetching)[:1]
+    orphan = state.ledger.plan(
+        fetching, "acme", "hours", entries, owner="me", lease_seconds=-1, historical=True, now=NOW
+    )
+    assert orphan is not None
+
+    syncing = state.runs.start("sync", "acme", LATER)
+    assert state.ledger.take_over(syncing, "acme", bucket="logs", owner="me", lease_seconds=60) == []
+    assert state.ledger.carry(syncing, "acme", LATER, bucket="logs") == 2
+    assert {e.bucket for e in state.ledger.workable(syncing)} == {"logs"}
+    (taken,) = state.ledger.take_over(fetching, "acme", bucket="hours", owner="me", lease_seconds=60)
+    assert taken.batch_id == orphan.batch_id
+
+
 def test_a_run_never_retries_what_it_quarantined_itself(state: State) -> None:
     batch = planned(state, observed(state, [file(1)]))
     bad = FileOutcome(batch.entries[0].id, "quarantined", reason="timeout")

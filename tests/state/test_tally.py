@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyra_etl.errors import CommitRefused, VersionMismatch
-from kyra_etl.model import Batch, Commit, FileOutcome
+from kyra_etl.model import Batch, Commit, FileOutcome, Window
 from kyra_etl.state import State
-from tests.state.making import NOW, committing, file, loaded, observed, planned, sync
+from tests.state.making import DAY, NOW, committing, file, loaded, observed, planned, sync
 
 LATER = NOW + timedelta(minutes=5)
+
+
+def test_what_status_and_costs_ask_is_counted(state: State) -> None:
+    batch = planned(state, observed(state, [file(n) for n in range(5)]), n=4)
+    ids = [entry.id for entry in batch.entries]
+    outcomes = [
+        loaded(ids[0], records=10, events=6, duplicates=4, malformed=0),
+        loaded(ids[1], first_event_at=NOW - timedelta(days=9), last_event_at=NOW - timedelta(days=8)),
+        FileOutcome(ids[2], "quarantined", reason="kms_denied", detail="the key"),
+        FileOutcome(ids[3], "quarantined", reason="truncated", detail="cut"),
+    ]
+    commit = committing(state, batch, outcomes)
+    seen = replace(commit.data_files[0], kind="activity", path="a", staged_path="b")
+    state.ledger.commit(replace(commit, data_files=(*commit.data_files, seen)), NOW)
+    ledger = state.ledger
+
+    states = {"pending": 1, "planned": 0, "loaded": 2, "quarantined": 2, "gone": 0}
+    assert ledger.states("acme", "logs") == states
+    assert ledger.states("acme", "hours") == dict.fromkeys(states, 0)
+    today = Window(NOW - timedelta(days=1), NOW + timedelta(days=1))
+    assert ledger.volume("acme", "logs", today) == {"files": 1, "bytes": 100, "records": 10, "duplicates": 4}
+    assert ledger.volume("acme", "hours", today) == {"files": 0, "bytes": 0, "records": 0, "duplicates": 0}
+    assert ledger.quarantine("acme", NOW) == [
+        {"reason": "kms_denied", "files": 1, "recent": 1, "detail": "the key"},
+        {"reason": "truncated", "files": 1, "recent": 1, "detail": "cut"},
+    ]
+    assert [row["recent"] for row in ledger.quarantine("acme", LATER)] == [0, 0]
+    assert ledger.first_days() == {"111111111111": DAY}
+    (day,) = ledger.by_day(batch.run_id)
+    assert (day["day"], day["loaded"], day["pending"], day["records"], day["events"]) == (DAY, 2, 1, 15, 9)
 
 
 def test_every_term_is_counted(state: State) -> None:

@@ -74,7 +74,7 @@ class _Writer:
             root = rng.choice(("", "", f"{ORGANIZATION}/"))
             for region in rng.sample(REGIONS, rng.randint(1, 3)):
                 places.append((root, account, region, told.start + (told.end - told.start) * rng.choice((0, 0, 0.5))))
-        for _ in range(rng.randint(6, 26)):
+        for _ in range(rng.randint(4, 14)):
             root, account, region, since = rng.choice(places)
             written = since + (told.end - since) * rng.random()
             yield from self.file(root, account, region, written)

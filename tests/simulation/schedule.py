@@ -88,13 +88,13 @@ class World:
         self.fate = Fate(self.timeline, random.Random(rng.random()), case.strikes, rates, outages, self.story.end)
         self.ticks = sorted(
             self.story.start + self._span * rng.random() + timedelta(minutes=rng.choice((0, 5)))
-            for _ in range(rng.choice((3, 6, 9)))
+            for _ in range(rng.choice((2, 3, 5)))
         )
         """When whoever syncs starts to."""
         self.apart = rng.choice((60, self._span.total_seconds() / 6))
         """Seconds between their starts, at most: some of them meet, some hardly ever."""
         self.lake_kind = rng.choice(("directory", "s3"))
-        self.page = rng.choice((1, 2, 3, 1000))
+        self.page = rng.choice((1, 2, 1000, 1000))
         self.skews = [timedelta(hours=rng.choice((0, 0, 0, -9, 7))) for _ in range(2)]
         self.limits = Limits(
             batch_files=rng.choice((1, 3, 10, 2000)),
@@ -303,7 +303,7 @@ DETECTIONS = (
     "root_account_usage",
     "unusual_region",
 )
-DETECTING = 0.05
+DETECTING = 0.04
 """Share of schedules that run the detections, which take most of the time."""
 
 
@@ -358,5 +358,5 @@ def play(case: Case) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-SMALLER = {"PAGE": (1, 2, 1000), "SMALL_REGION": (0, 2, 8), "SMALL_BUCKET": (0, 200)}
+SMALLER = {"PAGE": (1, 3, 1000), "SMALL_REGION": (0, 2, 8), "SMALL_BUCKET": (0, 3, 200)}
 """Bounds that only large buckets reach, brought down so that small ones do."""

@@ -17,6 +17,9 @@ PAUSES = (5, 200, 300, 900, 7200, 200_000)
 AFTER_A_DEATH = {"expire": ("commit", "before"), "discard": ("stage", "after"), "look": ("commit", "after")}
 """Steps that clear up after somebody who died: they come to something only where somebody has, there."""
 
+COSTLY = {"detect", "record"}
+"""Steps of a schedule that runs the detections, which takes four times as long as another: aimed at less often."""
+
 
 @dataclass
 class Total:
@@ -61,6 +64,8 @@ def cases(seed: int, known: Counter[Point]) -> Iterator[Case]:
         for _ in range(rng.choice((0, 1, 1, 2, 3, 5)) if points else 0):
             fewest = sorted(points, key=lambda point: (known[point], rng.random()))[: max(len(points) // 8, 1)]
             point = rng.choice(fewest if rng.random() < 0.5 else points)
+            if point[0] in COSTLY and rng.random() < 0.9:
+                point = rng.choice(points)
             strikes.append(Strike(point, _nth(rng)))
             if point[0] in AFTER_A_DEATH:
                 strikes[-1:] = [Strike(AFTER_A_DEATH[point[0]], rng.randint(1, 3)), Strike(point)]

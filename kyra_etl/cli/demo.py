@@ -33,7 +33,7 @@ def demo(
     Nothing is canned: the log files lie in data/fixtures/bucket, and this is the sync that reads AWS.
     """
     from kyra_etl import resources, wiring
-    from kyra_etl.cli.journeys import report_lines
+    from kyra_etl.cli.report import report_lines
     from kyra_etl.cli.status import show_status
     from kyra_etl.integrations import make_integration
     from kyra_etl.sync import sync

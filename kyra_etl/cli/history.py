@@ -8,10 +8,11 @@ from typing import NoReturn
 
 import typer
 
-from kyra_etl.cli.journeys import QUARANTINED, report_lines, tell_problems, totals
+from kyra_etl.cli.journeys import QUARANTINED, tell_problems
 from kyra_etl.cli.options import opened
 from kyra_etl.cli.output import count, emit, printable, say, show
 from kyra_etl.cli.progress import progress
+from kyra_etl.cli.report import report_lines, totals
 from kyra_etl.errors import UsageError
 
 

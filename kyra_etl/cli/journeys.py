@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +11,13 @@ import typer
 from kyra_etl.cli.options import From, Json, Name, OptionalName, To, opened, window
 from kyra_etl.cli.output import count, emit, printable, say, show, span, table
 from kyra_etl.cli.progress import progress
+from kyra_etl.cli.report import kinds, report_lines, sentence, totals, why_lines
 from kyra_etl.errors import KyraError, UsageError
 from kyra_etl.model import DetectReport, RunReport
 from kyra_etl.wiring import Parts
 
 if TYPE_CHECKING:
     from kyra_etl.backfill import Plan
-
-COUNTS = (
-    *("listed", "hinted", "carried", "loaded", "already_loaded", "ignored", "quarantined", "gone", "pending"),
-    *("records", "events", "duplicates", "conflicts", "malformed", "expired", "alerts", "batches"),
-)
-"""The counts of a report, in the order of its two sums."""
 
 QUARANTINED = 3
 _SHOWN = 10
@@ -176,7 +170,7 @@ def backfill(
                     reports.append(report)
         finally:
             for day, report in zip(days_of.days(), reports, strict=False) if not json else ():
-                show(f"{day}  {_sentence(report, noun='log file')}")
+                show(f"{day}  {sentence(report, noun='log file')}")
         for report in reports[-1:]:
             tell_problems(parts, report.detect)
     if json:
@@ -236,51 +230,9 @@ def _show_plan(plan: Plan, *, json: bool) -> None:
     )
 
 
-def totals(reports: Sequence[RunReport]) -> dict[str, Any]:
-    """The counts of all reports together, what only one has if there is one, and each as it is in `runs`."""
-    summed: dict[str, Any] = {name: sum(getattr(report, name) for report in reports) for name in COUNTS}
-    for name in ("ignored_by_kind", "quarantined_by_reason"):
-        summed[name] = dict(sum((Counter(getattr(report, name)) for report in reports), Counter()))
-    alone = reports[0].as_json() if len(reports) == 1 else {}
-    return {**alone, **summed, "runs": [report.as_json() for report in reports]}
-
-
 def _show(report: RunReport, *, named: bool) -> None:
-    for number, line in enumerate(report_lines(report, noun="log file")):
+    for number, line in enumerate([*report_lines(report, noun="log file"), *why_lines(report)]):
         show(f"{report.integration}: {line}" if named and number == 0 else line)
-
-
-def report_lines(report: RunReport, noun: str) -> list[str]:
-    """A report for a person: what came in, what did not, what it means."""
-    if report.skipped:
-        return [f"Nothing was done: {report.skipped}."]
-    lines = [_sentence(report, noun)]
-    if report.ignored:
-        lines.append(f"Ignored {count(report.ignored, noun)}: {_kinds(report.ignored_by_kind)}.")
-    if report.quarantined:
-        lines.append(
-            f"Quarantined {count(report.quarantined, noun)}: {_kinds(report.quarantined_by_reason)}."
-            " `kyra quarantine list` tells more."
-        )
-    if report.alerts:
-        lines.append(f"{count(report.alerts, 'new alert')}: `kyra alerts list` shows them.")
-    return lines
-
-
-def _sentence(report: RunReport, noun: str) -> str:
-    parts = [f"{count(report.loaded, noun)} loaded"]
-    parts += [f"{report.already_loaded:,} already loaded"] if report.already_loaded else []
-    parts += [f"{report.pending:,} pending"] if report.pending else []
-    parts += [f"{report.gone:,} gone"] if report.gone else []
-    rows = [count(report.records, "record"), count(report.events, "new event")]
-    rows += [count(report.duplicates, "duplicate")] if report.duplicates else []
-    rows += [f"{report.malformed:,} malformed"] if report.malformed else []
-    rows += [f"{report.expired:,} expired"] if report.expired else []
-    return f"{', '.join(parts)}: {', '.join(rows)}."
-
-
-def _kinds(kinds: Mapping[str, int]) -> str:
-    return ", ".join(f"{number:,} {'empty' if kind == 'marker' else kind}" for kind, number in kinds.items())
 
 
 def _nothing(report: RunReport, paths: Iterable[Path]) -> str:
@@ -289,7 +241,7 @@ def _nothing(report: RunReport, paths: Iterable[Path]) -> str:
     if report.listed == 0:
         return f"Nothing was loaded: there is no file in {where}. Give files or folders of CloudTrail logs."
     return (
-        f"Nothing was loaded: {where} holds no CloudTrail log file (ignored: {_kinds(report.ignored_by_kind)})."
+        f"Nothing was loaded: {where} holds no CloudTrail log file (ignored: {kinds(report.ignored_by_kind)})."
         " Give .json or .json.gz files with Records."
     )
 

@@ -53,8 +53,8 @@ def why_lines(report: RunReport) -> list[str]:
     lines = [f"{', '.join([listed, *others])}; {requests}"]
     if report.folders_waiting:
         lines.append(
-            f"Left {count(report.folders_waiting, 'folder')} to the next sync, which begins there, for want of time or of"
-            " LIST requests: list_seconds, list_budget_run, list_budget_day."
+            f"Left {count(report.folders_waiting, 'folder')} to the next sync, which begins there, for want of time or"
+            " of LIST requests: list_seconds, list_budget_run, list_budget_day."
         )
     if report.notices:
         unknown = report.notices.get("unknown", 0)

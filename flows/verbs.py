@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from kyra_etl import config, resources, wiring
+from kyra_etl.absence import watch
 from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
 from kyra_etl.backfill import plan as _plan
@@ -94,6 +95,7 @@ def check(name: str) -> list[Probe]:
             save_trails=lambda trails: save(name, trails, now),
         )
         parts.state.integrations.save_check(name, probes, now)
+        watch(integration, state=parts.state, now=now)
         return probes
 
 

@@ -109,7 +109,7 @@ def _one(
         check=check,
         trails=state.integrations.trails(name),
         quarantine=state.ledger.quarantine(name, now - timedelta(days=1)) if ledger["quarantined"] else (),
-        silent=() if integration.bucket.startswith("file:") else _silent(checkpoints),
+        silent=() if integration.bucket.startswith("file:") else silent(checkpoints),
         failing=failing,
         last_delivered_at=max(filter(None, (row["last_delivered_at"] for row in checkpoints)), default=None),
         lag_p50=loading.get("lag_p50"),
@@ -210,7 +210,7 @@ def _listing(state: State, integration: Integration, now: datetime) -> dict[str,
     }
 
 
-def _silent(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def silent(checkpoints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Accounts' regions that pause far longer than they ever did in the last weeks, as of their last listing.
 
     Not asked of a folder: somebody fills it when they like.

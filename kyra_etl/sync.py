@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from kyra_etl.absence import watch
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import discover
 from kyra_etl.hints import Heard, take_notices
@@ -89,6 +92,13 @@ def _sync(
     load_found(run, kit)
     # What a backfill loads is its own to look through: the five-minute run keeps its pace.
     detected = run_detections(kit, live_only=state.leases.are_held("backfill:", "history:"))
+    absent = watch(integration, state=state, now=kit.clock())
+    detected = replace(
+        detected,
+        alerts_new=detected.alerts_new + len(absent.new),
+        alerts_updated=detected.alerts_updated + len(absent.updated),
+        alert_ids=(*detected.alert_ids, *absent.new, *absent.updated),
+    )
     return report(run, kit, found, detected, heard)
 
 

@@ -63,6 +63,8 @@ def list_(
 @app.command("show")
 def show_(alert_id: AlertId, json: Json = False) -> None:
     """One alert: who did what, its events, how it changed, and its runbook."""
+    from kyra_etl import absence
+
     with opened() as parts:
         alert = parts.state.alerts.get(alert_id)
         events = parts.state.alerts.events([alert.alert_id])
@@ -70,7 +72,8 @@ def show_(alert_id: AlertId, json: Json = False) -> None:
         try:
             runbook = parts.corpus.get(alert.detection).runbook
         except KyraError:
-            runbook = ""  # its detection is gone, or its file broken; the alert stands
+            # Something absent has no detection; or that is gone, or its file broken: the alert stands.
+            runbook = absence.RUNBOOK if alert.detection in (absence.SILENT, absence.NOT_LOGGING) else ""
     if json:
         emit({**asdict(alert), "events": events, "moves": moves, "runbook": runbook})
         return
@@ -78,13 +81,15 @@ def show_(alert_id: AlertId, json: Json = False) -> None:
     for move in moves:
         note = f" ({move['note']})" if move["note"] else ""
         show(f"{move['at']:%Y-%m-%d %H:%M:%S}  {move['what']}: {move['before']} → {move['after']}{note}")
-    show()
-    show(table(("event_time", "event_id"), [(event["event_time"], event["event_id"]) for event in events[:20]]))
+    if events:
+        show()
+        show(table(("event_time", "event_id"), [(event["event_time"], event["event_id"]) for event in events[:20]]))
     if len(events) > 20:
         show(f"… and {count(len(events) - 20, 'event')} more")
     if runbook:
         show(f"\nRunbook\n{runbook.strip()}")
-    show(f"\nIts first event: kyra search event_id:{alert.event_ids[0]} --json")
+    if alert.event_ids:
+        show(f"\nIts first event: kyra search event_id:{alert.event_ids[0]} --json")
 
 
 @app.command()

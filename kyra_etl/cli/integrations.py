@@ -279,6 +279,7 @@ def policy(
 def check(name: Name, json: Json = False) -> None:
     """Test a connection: one probe for each thing that has to work, with its remedy."""
     from kyra_etl import wiring
+    from kyra_etl.absence import watch
     from kyra_etl.check import check as ask
 
     with opened() as parts:
@@ -291,6 +292,7 @@ def check(name: Name, json: Json = False) -> None:
             save_trails=lambda trails: keep.save_trails(name, trails, now),
         )
         keep.save_check(name, probes, now)
+        watch(found, state=parts.state, now=now)
     failed = [probe for probe in probes if probe.passed is False]
     if json:
         emit({"integration": name, "checked_at": now, "probes": _rows(probes)})

@@ -30,6 +30,12 @@ def alert_id(detection_id: str, group: Sequence[object], anchor: datetime, windo
     return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()[:24]
 
 
+def absence_id(kind: str, account: str, target: str, since: datetime) -> str:
+    """24 hex digits that name the alert of an absence: what is absent, of whom, since when."""
+    identity = [kind, account, target, since.isoformat()]
+    return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()[:24]
+
+
 def by_anchor(findings: Iterable[Finding]) -> dict[tuple[str, str, str], Finding]:
     """Findings by what they are keyed with: (detection, account, anchor); a later evaluation replaces an earlier."""
     return {(finding.detection, finding.account, finding.event_id): finding for finding in findings}

@@ -1,6 +1,6 @@
 """The state database: what was collected, who works on it, what was found. Every SQL-database call is in here.
 
-`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts and swaps.
+`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts, absences and swaps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from types import TracebackType
 from sqlalchemy import select
 
 from kyra_etl.state import tables
+from kyra_etl.state.absences import Absence, Absences
 from kyra_etl.state.alerts import Alerts, Recorded
 from kyra_etl.state.database import Database
 from kyra_etl.state.integrations import LOCAL, Integrations
@@ -22,7 +23,7 @@ from kyra_etl.state.runs import Runs
 from kyra_etl.state.schema import migrate
 from kyra_etl.state.swaps import Swaps
 
-__all__ = ["LOCAL", "Lease", "Observed", "QueueEntry", "Recorded", "State"]
+__all__ = ["LOCAL", "Absence", "Lease", "Observed", "QueueEntry", "Recorded", "State"]
 
 
 class State:
@@ -40,6 +41,7 @@ class State:
         self.owners = Owners(database)
         self.queue = Queue(database)
         self.alerts = Alerts(database)
+        self.absences = Absences(database)
         self.swaps = Swaps(database)
 
     @classmethod

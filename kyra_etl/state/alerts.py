@@ -155,7 +155,7 @@ def _recompute(
                 this = update(_alerts).where(_alerts.c.alert_id == alert_id)
                 connection.execute(this.values(after | {"changed_at": now}))
                 if before.severity != after["severity"]:
-                    _move(connection, alert_id, "severity", before.severity, after["severity"], None, now)
+                    move(connection, alert_id, "severity", before.severity, after["severity"], None, now)
                 if rose:
                     _set_status(connection, before, "open", "severity rose", now)
                 updated.append(alert_id)
@@ -207,12 +207,13 @@ def _set_status(connection: Connection, row: Row[Any], status: str, note: str | 
     values = {"status": status, "changed_at": now, "closed_reason": None, "closed_severity": None} | closed
     connection.execute(update(_alerts).where(_alerts.c.alert_id == row.alert_id).values(values))
     if row.status != status or note:
-        _move(connection, row.alert_id, "status", row.status, status, note, now)
+        move(connection, row.alert_id, "status", row.status, status, note, now)
 
 
-def _move(
+def move(
     connection: Connection, alert_id: str, what: str, before: str, after: str, note: str | None, now: datetime
 ) -> None:
+    """Keep how an alert changed."""
     values = {"alert_id": alert_id, "at": now, "what": what, "before": before, "after": after, "note": note}
     connection.execute(insert(_moves).values(values))
 

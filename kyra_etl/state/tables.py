@@ -350,3 +350,16 @@ alert_moves = Table(
     Column("note", Str),
     Index(None, "alert_id"),
 )
+
+absences = Table(
+    "absences",
+    metadata,
+    Column("alert_id", Str, primary_key=True),
+    Column("integration", Str, nullable=False),
+    Column("kind", Str, nullable=False),
+    Column("account", Str, nullable=False),
+    Column("target", Str, nullable=False),
+    Column("since", Time, nullable=False),
+    Column("ended_at", Time),
+    Index(None, "integration"),
+)

@@ -15,6 +15,7 @@ from flows import verbs
 from flows.outcome import error_of, told
 from kyra_etl.maintain.check import CheckReport
 from kyra_etl.maintain.compact import CompactReport
+from kyra_etl.maintain.retain import RetainReport
 
 CHECKED = timedelta(days=36)
 """How far back files are read every night: a sync looks 35 days back for late ones."""
@@ -24,6 +25,12 @@ CHECKED = timedelta(days=36)
 def compact_lake() -> CompactReport:
     """What `kyra maintain compact` does."""
     return verbs.compact()
+
+
+@task(name="retain", cache_policy=NO_CACHE)
+def retain_days() -> RetainReport:
+    """What `kyra maintain retain` does: nothing, as long as no number of days is set."""
+    return verbs.retain()
 
 
 @task(name="check lake", cache_policy=NO_CACHE)
@@ -49,7 +56,11 @@ def concluded(errors: Mapping[str, BaseException], done: Mapping[str, Any]) -> S
         *(f"{each['account']} {each['date']}: {each['error']}" for each in compacted.failed),
         *(f"{one.check.title}: {one.count}. {one.check.remedy}" for one in checked.faults if one.count),
     ]
-    return Failed(message="\n".join(wrong)) if wrong else Completed(message=_summary(compacted))
+    if wrong:
+        return Failed(message="\n".join(wrong))
+    retained: RetainReport = done.get("retain", RetainReport(dry_run=False))
+    gone = f"{retained.events} events removed that were kept long enough; " if retained.events else ""
+    return Completed(message=gone + _summary(compacted))
 
 
 def _summary(report: CompactReport) -> str:

@@ -16,6 +16,8 @@ from kyra_etl.maintain.check import CheckReport
 from kyra_etl.maintain.check import check as _check_lake
 from kyra_etl.maintain.compact import CompactReport
 from kyra_etl.maintain.compact import compact as _compact
+from kyra_etl.maintain.retain import RetainReport
+from kyra_etl.maintain.retain import retain as _retain
 from kyra_etl.model import Alert, Probe, RunReport, Window
 from kyra_etl.ports import Progress, Silent
 from kyra_etl.sync import sync as _sync
@@ -103,6 +105,12 @@ def check_lake(first: date) -> CheckReport:
     """What `kyra maintain check --from …` does."""
     with wiring.open(config.load()) as parts:
         return _check_lake(parts.for_maintenance(Silent()), resources.checks_dir(), first=first)
+
+
+def retain() -> RetainReport:
+    """What `kyra maintain retain` does."""
+    with wiring.open(config.load()) as parts:
+        return _retain(parts.for_maintenance(Silent()))
 
 
 def compact() -> CompactReport:

@@ -22,6 +22,7 @@ from kyra_etl.fetch import Read, read_batch
 from kyra_etl.lake import Lake, Partition, partitions_of
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
+from kyra_etl.retention import horizon
 from kyra_etl.settle import publish
 from kyra_etl.state import State
 
@@ -85,7 +86,7 @@ def read_planned(
         now=beat,
         pool=pool,
         integration_account=integration_account,
-        retained=_retained(limits, clock),
+        retained=_retained(limits, state, beat.date()),
         each=each,
     )
 
@@ -169,12 +170,23 @@ def _malformed(batch: Batch, files: Sequence[DecodedFile]) -> list[dict[str, Any
     ]
 
 
-def _retained(limits: Limits, clock: Clock) -> Callable[[pa.Table], pa.BooleanArray] | None:
-    """Which rows are younger than the retention horizon; None when all are."""
-    if limits.retain_days is None:
+def _retained(limits: Limits, state: State, today: date) -> Callable[[pa.Table], pa.BooleanArray] | None:
+    """Which rows are younger than their account's events are kept; None when all are."""
+    removed = state.swaps.horizons()
+    if limits.retain_days is None and not limits.retain and not removed:
         return None
-    horizon = pa.scalar(clock().date() - timedelta(days=limits.retain_days), pa.date32())
-    return lambda events: pc.greater_equal(events["date"], horizon)
+
+    def young(events: pa.Table) -> pa.BooleanArray:
+        kept = pa.array([True] * events.num_rows, pa.bool_())
+        for account in pc.unique(events["account"]).to_pylist():
+            # What retention took away does not come back when the settings keep more later.
+            days = [day for day in (horizon(limits, account, today), removed.get(account)) if day is not None]
+            if days:
+                other = pc.not_equal(events["account"], pa.scalar(account))
+                kept = pc.and_(kept, pc.or_(other, pc.greater_equal(events["date"], pa.scalar(max(days), pa.date32()))))
+        return kept
+
+    return young
 
 
 def _per_file(rows: pa.Table) -> dict[int, int]:

@@ -11,6 +11,9 @@ and prices are set up in the file only:
     [detections.console_login_failures]     # params of one detection, as its file declares them
     threshold = 10
 
+    [retain]                                # days that an account's events are kept, instead of retain_days
+    111122223333 = 400                      # 0: for ever
+
     [prices]                                # of kyra_etl/prices.toml, where yours differ; US dollars for one
     data_event = 0.0000012
 
@@ -157,14 +160,14 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     home = home_of(env)
     table = _read(home / FILE)
     known = {setting.key for setting in SETTINGS}
-    _refuse_unknown(table, {*known, "detections", "prices"}, str(home / FILE))
+    _refuse_unknown(table, {*known, "detections", "prices", "retain"}, str(home / FILE))
     _refuse_unknown(
         [name for name in env if name.startswith("KYRA_") and not _KUBERNETES.fullmatch(name)],
         {*_VARIABLES_ONLY, *(setting.variable for setting in SETTINGS)},
         "the environment",
     )
     values = {setting.key: _value(setting, table, env, home) for setting in SETTINGS}
-    limits = Limits(**{name: values.pop(name) for name, *_ in _BOUNDS})
+    limits = Limits(**{name: values.pop(name) for name, *_ in _BOUNDS}, retain=_retain(table, home))
     values["lake"] = values["lake"] or str(home / "lake")
     values["state_url"] = values["state_url"] or str(home / "state.db")
     # Arrow reads AWS's variables too, but then asks for bucket.host, which S3 look-alikes seldom answer.
@@ -243,6 +246,19 @@ def _prices(table: Mapping[str, Any], home: Path) -> Prices:
                 f"{name} in {where} must be US dollars for one.", f"For example {name} = {known.usd[name]}."
             )
     return known.corrected(own)
+
+
+def _retain(table: Mapping[str, Any], home: Path) -> dict[str, int]:
+    """Days by account."""
+    own, where = table.get("retain", {}), f"[retain] of {home / FILE}"
+    if not isinstance(own, dict):
+        raise ConfigError(f"retain in {home / FILE} must be a table.", "Write it as [retain], with a line an account.")
+    for account, days in own.items():
+        if not re.fullmatch(r"\d{12}", account):
+            raise ConfigError(f"{account} in {where} is no account.", "For example 111122223333 = 400.")
+        if isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= 36_600:
+            raise ConfigError(f"{account} in {where} must be a number of days.", "0 keeps its events for ever.")
+    return dict(own)
 
 
 def _detections(table: Any, home: Path) -> Detections:

@@ -378,6 +378,8 @@ class Limits:
     """Log files that a backfill lists before it loads them: what another run would find half done, if it died."""
     lease_seconds: int = 240
     retain_days: int | None = None
+    retain: Mapping[str, int] = field(default_factory=dict)
+    """Days for some accounts instead; see kyra_etl/retention.py."""
     compact_after_days: int = 1
     """Days after which a day counts as finished."""
     compact_memory: int = 2**30

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kyra_etl.cli.options import From, Json, To, opened, window
-from kyra_etl.cli.output import cell, count, emit, printable, say, show
+from kyra_etl.cli.output import cell, count, emit, printable, say, show, table
 from kyra_etl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -54,6 +54,40 @@ def compact(
         show(_totals("before", report.before))
         show(_totals("after", report.after))
     _tell_failed(report.failed)
+
+
+@app.command()
+def retain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    account: Accounts = None,
+    json: Json = False,
+) -> None:
+    """Take days out of the lake that are older than retain_days, or than [retain] of kyra.toml says of their account.
+
+    What arrives later and is older is counted as expired. The files are removed for good after replaced_hours.
+    """
+    from kyra_etl.maintain.retain import retain as run
+
+    with opened() as parts, progress() as drawn:
+        report = run(parts.for_maintenance(drawn), accounts=account or None, dry_run=dry_run)
+    if json:
+        emit(report.as_json())
+        return
+    if report.skipped:
+        show(f"Nothing done: {report.skipped}.")
+        return
+    if report.accounts:
+        columns = ("account", "kept from", "days", "files", "MB", "events")
+        rows = [
+            (one.account, one.horizon, one.partitions, one.files, round(one.bytes / 2**20, 1), one.events)
+            for one in report.accounts
+        ]
+        show(table(columns, rows))
+    if not report.horizons:
+        show("Events are kept for ever: neither retain_days nor [retain] is set for an account of this lake.")
+        return
+    what = f"{count(report.events, 'event')} in {count(report.partitions, 'day')}"
+    show(f"{what} would go." if dry_run else f"{what} removed.")
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from kyra_etl.state import tables
 from kyra_etl.state.commits import advance, data_file, data_row, partition_versions
 from kyra_etl.state.database import Database, chunks
 
-_swaps, _files, _queue = tables.swaps, tables.data_files, tables.detection_queue
+_swaps, _files, _queue, _horizons = tables.swaps, tables.data_files, tables.detection_queue, tables.horizons
 
 Kind = Literal["compact", "retain", "rebuild"]
 Partition = tuple[str, date]
@@ -173,3 +173,23 @@ class Swaps:
             for some in chunks(paths):
                 unneeded = or_(_files.c.batch_id.is_(None), _files.c.batch_id.not_in(waiting))
                 connection.execute(delete(_files).where(_files.c.path.in_(some), ~_files.c.live, unneeded))
+
+    def horizons(self) -> dict[str, date]:
+        """By account, the first day that retention left in the lake; what arrives later and is older has expired."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(_horizons.c.account, _horizons.c.day))
+            return {row.account: row.day for row in rows}
+
+    def set_horizons(self, days: Mapping[str, date], now: datetime) -> None:
+        """Move horizons on; they never move back."""
+        rows = [{"account": account, "day": day, "set_at": now} for account, day in days.items()]
+        if not rows:
+            return
+        moving = self._database.insert(_horizons)
+        moving = moving.on_conflict_do_update(
+            index_elements=[_horizons.c.account],
+            set_={"day": moving.excluded.day, "set_at": moving.excluded.set_at},
+            where=_horizons.c.day < moving.excluded.day,
+        )
+        with self._database.write() as connection:
+            connection.execute(moving, rows)

@@ -83,3 +83,20 @@ def test_check_tells_faults_with_a_remedy_and_rebuild_mends(kyra: Kyra, tmp_path
     assert kyra("maintain", "rebuild", "--to", "2026-01-10").out == "Activity of 1 partition rebuilt.\n"
     assert kyra("maintain", "check").code == 0
     assert kyra("maintain", "rebuild", "--json").json == {"skipped": None, "partitions": 2, "failed": []}
+
+
+def test_retain_says_first_what_would_go(kyra: Kyra, tmp_path: Path, kyra_home: Path) -> None:
+    _load(kyra, tmp_path, "2026/01/10", "2026/01/11")
+    assert kyra("maintain", "retain").out.startswith("Events are kept for ever")
+
+    with (kyra_home / "kyra.toml").open("a") as file:
+        file.write(f"[retain]\n{ACCOUNT} = 1\n")
+    would = kyra("maintain", "retain", "--dry-run")
+    assert would.code == 0
+    assert would.out.splitlines()[-1] == "2 events in 2 days would go."
+    assert len(kyra("sql", "SELECT * FROM events", "--json").json) == 2
+
+    assert kyra("maintain", "retain").out.splitlines()[-1] == "2 events in 2 days removed."
+    assert kyra("sql", "SELECT * FROM events", "--json").json == []
+    left = kyra("maintain", "retain", "--json").json
+    assert (left["partitions"], left["dry_run"], left["accounts"]) == (0, False, [])

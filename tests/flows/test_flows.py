@@ -176,6 +176,7 @@ def test_the_night_s_work_fails_when_the_lake_is_not_sound() -> None:
     from kyra_etl.lake.checks import Check, Faults
     from kyra_etl.maintain.check import CheckReport
     from kyra_etl.maintain.compact import CompactReport
+    from kyra_etl.maintain.retain import RetainReport
 
     sizes = {"bytes_per_event": 540.0}, {"bytes_per_event": 126.4}
     compacted = CompactReport(partitions=3, files_read=90, files_written=6, before=sizes[0], after=sizes[1])
@@ -183,6 +184,8 @@ def test_the_night_s_work_fails_when_the_lake_is_not_sound() -> None:
     assert well.is_completed()
     assert well.message == "3 partitions compacted, 90 files became 6; 540 → 126 bytes an event."
     assert concluded({}, {"compact": CompactReport(skipped="another run is at it")}).is_completed()
+    gone = concluded({}, {"retain": RetainReport(dry_run=False, events=5), "compact": compacted})
+    assert str(gone.message).startswith("5 events removed that were kept long enough; 3 partitions compacted")
 
     fault = Faults(Check("missing_files", "Files that are missing", "", "Restore them.", ""), 2, ())
     broken = replace(compacted, failed=({"account": "1", "date": "2026-01-10", "error": "No space."},))

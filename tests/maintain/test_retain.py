@@ -1,0 +1,158 @@
+"""Retention: what is older goes, stays away when it comes again, and nothing else is touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kyra_etl.config import load as load_config
+from kyra_etl.errors import ConfigError
+from kyra_etl.maintain.retain import RetainReport, retain
+from kyra_etl.model import Limits, RunReport
+from kyra_etl.retention import horizon
+from kyra_etl.state import State
+from tests.detection.making import NOW, record
+from tests.maintain.making import ACCOUNT, Upkeep
+from tests.maintain.test_meanwhile import once_before
+
+OTHER = "999900001111"
+TODAY = NOW.date()
+
+
+def _event(day: int, account: str = ACCOUNT) -> dict[str, Any]:
+    at = f"2026-01-{day:02}T10:00:00Z"
+    return record("Call", "", f"{account[:1]}-{day:02}", eventTime=at, recipientAccountId=account)
+
+
+def _filled(house: Upkeep, **limits: Any) -> None:
+    house.limits = replace(house.limits, **limits)
+    for day in (1, 5, 10):
+        house.load(_event(day), _event(day, OTHER), detect=False)
+
+
+def _retain(house: Upkeep, **options: Any) -> RetainReport:
+    return retain(house.kit, **options)
+
+
+def test_days_beyond_the_horizon_go(house: Upkeep) -> None:
+    _filled(house, retain_days=15)  # kept from January 5 on
+
+    told = _retain(house, dry_run=True)
+    assert house.ids() == ["1-01", "1-05", "1-10", "9-01", "9-05", "9-10"], "nothing yet"
+    assert house.state.swaps.horizons() == {}
+    done = _retain(house)
+
+    assert (told.partitions, told.files, told.events) == (2, 4, 2)
+    assert (done.accounts, done.partitions, done.bytes) == (told.accounts, told.partitions, told.bytes)
+    assert [(one.account, one.horizon, one.events) for one in done.accounts] == [
+        (ACCOUNT, date(2026, 1, 5), 1),
+        (OTHER, date(2026, 1, 5), 1),
+    ]
+    assert house.ids() == house.globbed() == ["1-05", "1-10", "9-05", "9-10"]
+    assert sum(row[-1] for row in house.activity()) == 4
+    assert house.places()["_replaced"] == 4
+    assert _retain(house).partitions == 0
+
+
+def test_without_a_number_of_days_everything_stays(folder: Upkeep) -> None:
+    _filled(folder)
+
+    assert _retain(folder).horizons == {}
+    assert len(folder.ids()) == 6
+
+
+def test_accounts_have_their_own_days(folder: Upkeep) -> None:
+    _filled(folder, retain_days=12, retain={OTHER: 0})
+    assert _retain(folder).horizons == {ACCOUNT: date(2026, 1, 8)}
+    assert folder.ids() == ["1-10", "9-01", "9-05", "9-10"]
+
+    folder.limits = Limits(retain={OTHER: 12})
+    assert _retain(folder, accounts=[ACCOUNT]).horizons == {}
+    assert _retain(folder, accounts=[OTHER]).partitions == 2
+    assert folder.ids() == ["1-10", "9-10"]
+
+
+def test_what_comes_later_and_is_older_has_expired(folder: Upkeep) -> None:
+    _filled(folder, retain_days=12)
+    _retain(folder)
+
+    def loaded() -> RunReport:
+        return folder.load(_event(2), _event(1), _event(9), _event(2, "555566667777"), detect=False)
+
+    report = loaded()  # by then nothing is set: it is the lake's horizon that counts
+    assert (report.records, report.events, report.expired) == (4, 2, 2)
+    assert folder.ids() == ["1-09", "1-10", "5-02", "9-10"]
+
+
+def test_a_horizon_never_moves_back(folder: Upkeep) -> None:
+    state: State = folder.state
+    state.swaps.set_horizons({ACCOUNT: date(2026, 1, 5), OTHER: date(2026, 1, 1)}, NOW)
+    state.swaps.set_horizons({ACCOUNT: date(2026, 1, 3), OTHER: date(2026, 1, 2)}, NOW)
+
+    assert state.swaps.horizons() == {ACCOUNT: date(2026, 1, 5), OTHER: date(2026, 1, 2)}
+
+
+def test_what_expires_goes_for_good_when_its_grace_is_over(folder: Upkeep) -> None:
+    _filled(folder, retain_days=15, replaced_hours=1)
+    _retain(folder)
+    folder.now = NOW + timedelta(hours=2)
+
+    assert _retain(folder).removed == 4
+    assert folder.places()["_replaced"] == 0
+
+
+def test_an_event_that_is_committed_meanwhile_goes_with_the_next_run(
+    folder: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _filled(folder, retain_days=15)
+    with once_before(folder.state.swaps, "set_horizons", lambda: folder.load(_event(2), detect=False), monkeypatch):
+        _retain(folder)
+
+    folder.state.swaps.set_horizons({ACCOUNT: date(2026, 1, 5)}, NOW)
+    _retain(folder)
+    assert folder.ids() == folder.globbed() == ["1-05", "1-10", "9-05", "9-10"]
+
+
+def test_compaction_and_retention_do_not_mind_each_other(folder: Upkeep) -> None:
+    _filled(folder, retain_days=15)
+    folder.load(_event(5) | {"eventID": "more"}, detect=False)
+    folder.compact()
+    _retain(folder)
+    folder.compact()
+
+    assert folder.ids() == folder.globbed() == ["1-05", "1-10", "9-05", "9-10", "more"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "first"),
+    [
+        (Limits(), None),
+        (Limits(retain_days=10), date(2026, 1, 10)),
+        (Limits(retain_days=10, retain={ACCOUNT: 20}), date(2025, 12, 31)),
+        (Limits(retain_days=10, retain={ACCOUNT: 0}), None),
+        (Limits(retain={ACCOUNT: 1}), date(2026, 1, 19)),
+        (Limits(retain={OTHER: 1}), None),
+    ],
+)
+def test_the_first_day_that_is_kept(limits: Limits, first: date | None) -> None:
+    assert horizon(limits, ACCOUNT, datetime(2026, 1, 20).date()) == first
+
+
+def test_accounts_days_are_set_in_the_file(tmp_path: Any) -> None:
+    file = tmp_path / "kyra.toml"
+    file.write_text("retain_days = 30\n[retain]\n012345678901 = 400\n111122223333 = 0\n")
+    limits = load_config({"KYRA_HOME": str(tmp_path)}).limits
+    assert (limits.retain_days, limits.retain) == (30, {"012345678901": 400, "111122223333": 0})
+
+    for wrong, said in (
+        ("[retain]\nprod = 3", "is no account"),
+        ("[retain]\n111122223333 = '3d'", "number of days"),
+        ("[retain]\n111122223333 = -1", "number of days"),
+        ("retain = 3", "must be a table"),
+    ):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match=said):
+            load_config({"KYRA_HOME": str(tmp_path)})

@@ -48,7 +48,7 @@ class Upkeep(House):
         """What `kyra sql` answers."""
         ledger = self.state.ledger
         analyst = Analyst(
-            lambda kind: self.lake.readable(ledger.data_files(kind)),
+            lambda kind, _: self.lake.readable(ledger.data_files(kind)),
             {},
             seconds=60,
             prepare=lambda connection, _: self.lake.register(connection),

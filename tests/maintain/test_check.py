@@ -16,7 +16,7 @@ import pytest
 from kyra_etl import resources
 from kyra_etl.cloudtrail.schema import RECORD_COLUMNS
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, checks
+from kyra_etl.lake import Lake, Rows, checks
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.maintain.check import CheckReport, check
 from kyra_etl.maintain.rebuild import rebuild
@@ -115,11 +115,11 @@ def moved(house: Upkeep) -> None:
 def doubled(house: Upkeep) -> None:
     """An event got in twice: a fault of ours."""
 
-    def everything(lake: Lake, events: pa.Table, committed: Any) -> Distinct:
-        return Distinct(events, pa.repeat(pa.scalar(False), events.num_rows))
+    def everything(lake: Lake, rows: Rows, committed: Any) -> Distinct:
+        return Distinct(pa.repeat(pa.scalar(True), rows.num_rows), pa.repeat(pa.scalar(False), rows.num_rows))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lake, "new_rows", everything)
+        patch.setattr(Lake, "distinct", everything)
         house.load(record("CreateUser", "10:00:00", "a"), detect=False)
 
 

@@ -113,8 +113,11 @@ def open(config: Config) -> Parts:
     return Parts(config)
 
 
-def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
-    """The integration's bucket: on S3, or a folder when its name is file:///…"""
+def bucket_of(parts: Parts, integration: Integration, *, waiting: bool = False) -> LogBucket:
+    """The integration's bucket: on S3, or a folder when its name is file:///…
+
+    With somebody `waiting` for an answer, what AWS throttles or fails is not asked again for long.
+    """
     if integration.bucket.startswith("file:"):
         from kyra_etl.folder import FolderBucket
 
@@ -123,7 +126,9 @@ def bucket_of(parts: Parts, integration: Integration) -> LogBucket:
 
     limits = parts.config.limits
     connections = max(limits.fetch_threads, limits.list_threads)
-    return open_bucket(integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections)
+    return open_bucket(
+        integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections, attempts=2 if waiting else 5
+    )
 
 
 def history_of(parts: Parts, integration: Integration) -> History:

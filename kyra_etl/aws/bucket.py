@@ -29,9 +29,11 @@ _PATIENCE = 20
 """Failures in a row that boto3 mended, after which it is asked at once (a proxy only it can pass, for example)."""
 
 
-def open_bucket(integration: Integration, *, endpoint_url: str | None = None, connections: int = 8) -> S3Bucket:
+def open_bucket(
+    integration: Integration, *, endpoint_url: str | None = None, connections: int = 8, attempts: int = 5
+) -> S3Bucket:
     """The integration's bucket; talks to nobody until it is used."""
-    return S3Bucket(Session(integration, endpoint_url=endpoint_url, connections=connections))
+    return S3Bucket(Session(integration, endpoint_url=endpoint_url, connections=connections, attempts=attempts))
 
 
 class S3Bucket:

@@ -44,11 +44,15 @@ class Session:
     """Makes clients for one integration; opening it talks to nobody.
 
     `endpoint_url` sends every service to one address (tests, S3 look-alikes). `connections` bounds the connections of
-    each client: give it the number of fetching threads. Safe to share between threads.
+    each client: give it the number of fetching threads. A request that AWS throttles or fails is made `attempts` times at
+    most. Safe to share between threads.
     """
 
-    def __init__(self, integration: Integration, *, endpoint_url: str | None = None, connections: int = 8) -> None:
+    def __init__(
+        self, integration: Integration, *, endpoint_url: str | None = None, connections: int = 8, attempts: int = 5
+    ) -> None:
         self.integration = integration
+        self.attempts = attempts
         self.secrets = tuple(secret for secret in (integration.external_id, integration.queue_url) if secret)
         self.connections = connections
         self.endpoint_url = endpoint_url
@@ -166,7 +170,7 @@ class Session:
 
     def _config(self) -> Config:
         return Config(
-            retries={"mode": "standard", "max_attempts": 5},
+            retries={"mode": "standard", "max_attempts": self.attempts},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=max(self.connections, 1),

@@ -287,7 +287,7 @@ def check(name: Name, json: Json = False) -> None:
         keep = parts.state.integrations
         probes = ask(
             found,
-            bucket=wiring.bucket_of(parts, found),
+            bucket=wiring.bucket_of(parts, found, waiting=True),
             now=now,
             save_trails=lambda trails: keep.save_trails(name, trails, now),
         )

@@ -230,6 +230,16 @@ def test_an_organization_s_trail_is_seen_by_a_member_that_may_not_read_its_bucke
     assert found["trail"].remedy.startswith("Make the role in the account that owns the bucket")
 
 
+def test_a_history_that_cannot_be_asked_just_now_is_no_failure(
+    connected: Customer, integration: Integration, wire: Wire
+) -> None:
+    wire.rules.append(refuse("cloudtrail:LookupEvents", "ThrottlingException", "Rate exceeded", 400))
+    found = check(integration, bucket=open_bucket(integration, attempts=1), now=utc_now())
+    (probe,) = [one for one in found if one.passed is None and one.name == "lookup"]
+    assert "AWS asks us to slow down" in probe.detail
+    assert [one.name for one in found if one.passed is False] == []
+
+
 # ── event selectors, which only the optional permission shows ──
 
 MANAGEMENT = {"Field": "eventCategory", "Equals": ["Management"]}

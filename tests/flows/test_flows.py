@@ -15,10 +15,13 @@ import pytest
 from prefect.exceptions import FailedRun
 from prefect.states import Failed
 
-from flows import outcome
+from flows import outcome, verbs
 from flows.deployments import deployments
 from kyra_etl.errors import AccessError, TransientError
-from kyra_etl.model import Alert, DetectReport, Probe, RunReport
+from kyra_etl.model import Alert, DetectReport, Integration, Probe, RunReport
+from kyra_etl.state import State
+from tests.planted import EXTERNAL_ID, QUEUE_URL, leaks
+from tests.wire import WIRE, refuse
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = RunReport(
@@ -196,3 +199,27 @@ def test_the_night_s_work_fails_when_the_lake_is_not_sound() -> None:
     ):
         state = concluded(errors, done)
         assert (state.is_failed(), state.message) == (True, line)
+
+
+def test_what_a_check_leaves_on_its_page_holds_no_secret(
+    kyra_home: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Artifact, state and log of a check that AWS refuses everywhere, over HTTP."""
+    integration = Integration(
+        "acme",
+        "acme-logs",
+        role_arn="arn:aws:iam::111122223333:role/kyra",
+        external_id=EXTERNAL_ID,
+        queue_url=QUEUE_URL,
+    )
+    WIRE.rules.append(refuse("sts:AssumeRole", "AccessDenied", f"not with {EXTERNAL_ID}"))
+    WIRE.rules.append(refuse("sqs:GetQueueAttributes", "AccessDenied", f"not {QUEUE_URL}"))
+    with State.open(f"sqlite:///{kyra_home / 'state.db'}") as state:
+        state.integrations.add(integration, datetime(2026, 1, 1))
+
+    rows = outcome.probe_rows({"acme": verbs.check("acme")})
+
+    refused = {row["probe"] for row in rows if row["passed"] == "NO"}
+    assert refused == {"assume_role", "queue"}
+    assert "***" in json.dumps(rows)
+    assert leaks(json.dumps(rows)) == []

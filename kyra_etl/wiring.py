@@ -126,9 +126,8 @@ def bucket_of(parts: Parts, integration: Integration, *, waiting: bool = False) 
 
     limits = parts.config.limits
     connections = max(limits.fetch_threads, limits.list_threads)
-    return open_bucket(
-        integration, endpoint_url=parts.config.aws_endpoint_url, connections=connections, attempts=2 if waiting else 5
-    )
+    endpoint_url, attempts = parts.config.aws_endpoint_url, 2 if waiting else 5
+    return open_bucket(integration, endpoint_url=endpoint_url, connections=connections, attempts=attempts)
 
 
 def history_of(parts: Parts, integration: Integration) -> History:

@@ -44,8 +44,8 @@ class Session:
     """Makes clients for one integration; opening it talks to nobody.
 
     `endpoint_url` sends every service to one address (tests, S3 look-alikes). `connections` bounds the connections of
-    each client: give it the number of fetching threads. A request that AWS throttles or fails is made `attempts` times at
-    most. Safe to share between threads.
+    each client: give it the number of fetching threads. A request that AWS throttles or fails is made so many
+    `attempts` at most. Safe to share between threads.
     """
 
     def __init__(

@@ -212,8 +212,8 @@ def test_what_a_check_leaves_on_its_page_holds_no_secret(
         external_id=EXTERNAL_ID,
         queue_url=QUEUE_URL,
     )
-    WIRE.rules.append(refuse("sts:AssumeRole", "AccessDenied", f"not with {EXTERNAL_ID}"))
-    WIRE.rules.append(refuse("sqs:GetQueueAttributes", "AccessDenied", f"not {QUEUE_URL}"))
+    WIRE.rules.append(refuse("sts:AssumeRole", "NeverHeardOf", f"not with {EXTERNAL_ID}", 418))
+    WIRE.rules.append(refuse("sqs:GetQueueAttributes", "NeverHeardOf", f"not {QUEUE_URL}", 418))
     with State.open(f"sqlite:///{kyra_home / 'state.db'}") as state:
         state.integrations.add(integration, datetime(2026, 1, 1))
 

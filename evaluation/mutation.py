@@ -225,21 +225,22 @@ def survey(detection: Detection, cases: Sequence[Case], *, sample: int | None = 
     return Survey(detection.id, len(cases), tried, tuple(alive))
 
 
-def _survey(id_: str) -> Survey:
+def _survey(id_: str, sample: int | None) -> Survey:
     """In a process of its own."""
     cases = [case for case in load_cases([resources.cases_dir()]) if case.detection == id_]
-    return survey(Corpus.load([resources.detections_dir()]).get(id_), cases)
+    return survey(Corpus.load([resources.detections_dir()]).get(id_), cases, sample=sample)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutate", description="Change detections, and see who notices.")
     parser.add_argument("ids", nargs="*", metavar="ID", help="Ids of detections; all without.")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="Processes; one a core.")
+    parser.add_argument("--sample", type=int, metavar="N", help="So many mutants of each detection; all without.")
     said = parser.parse_args()
     ids = said.ids or [detection.id for detection in Corpus.load([resources.detections_dir()]).detections]
     begun, done = perf_counter(), []
     with ProcessPoolExecutor(said.jobs, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(_survey, ids):
+        for one in pool.map(_survey, ids, [said.sample] * len(ids)):
             done.append(one)
             print(f"{one.detection}: {one.killed} of {one.tried} killed by {one.cases} cases", flush=True)
             for mutant in one.alive:

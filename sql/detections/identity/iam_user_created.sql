@@ -53,6 +53,7 @@ WITH calls AS (
   WHERE event_source = 'iam.amazonaws.com'
     AND event_name IN ('CreateUser', 'CreateLoginProfile', 'CreateAccessKey', 'AttachUserPolicy', 'PutUserPolicy', 'AddUserToGroup')
     AND (success OR denied)
+    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
 ),
 -- What was done for a user: administrative rights, or a way in.
 furnished AS (

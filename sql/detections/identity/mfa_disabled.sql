@@ -54,10 +54,11 @@ WITH calls AS (
       nullif(regexp_extract(json_extract_string(request_parameters, '$.serialNumber'), ':mfa/(?:.*/)?([^/]+)$', 1), '')
     ) AS user_named
   FROM events
-  WHERE (event_source = 'iam.amazonaws.com'
-      AND event_name IN ('DeactivateMFADevice', 'DeleteVirtualMFADevice', 'EnableMFADevice', 'DeleteUser'))
-    OR (event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin' AND success)
-    OR (event_source IN ('sso-directory.amazonaws.com', 'sso.amazonaws.com', 'identitystore.amazonaws.com')
+  WHERE NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn) AND (
+    event_source = 'iam.amazonaws.com'
+      AND event_name IN ('DeactivateMFADevice', 'DeleteVirtualMFADevice', 'EnableMFADevice', 'DeleteUser')
+    OR event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin' AND success
+    OR event_source IN ('sso-directory.amazonaws.com', 'sso.amazonaws.com', 'identitystore.amazonaws.com')
       AND event_name IN ('DeleteMfaDeviceForUser', 'PutMfaDeviceManagementForDirectory', 'UpdateSsoConfiguration'))
 ),
 disabled AS (

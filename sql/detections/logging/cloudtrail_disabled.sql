@@ -56,6 +56,7 @@ WITH calls AS (
     json_extract_string(request_parameters, '$.s3BucketName') AS log_bucket
   FROM events
   WHERE event_source IN ('cloudtrail.amazonaws.com', 's3.amazonaws.com', 'kms.amazonaws.com', 'iam.amazonaws.com', 'organizations.amazonaws.com')
+    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
     AND event_name IN (
       'StopLogging', 'StartLogging', 'DeleteTrail', 'CreateTrail', 'UpdateTrail',
       'PutEventSelectors', 'PutInsightSelectors', 'DeleteEventDataStore', 'StopEventDataStoreIngestion', 'DeleteChannel',

@@ -68,6 +68,7 @@ WITH calls AS (
       'PutBucketPublicAccessBlock', 'DeleteBucketPublicAccessBlock', 'PutPublicAccessBlock', 'DeletePublicAccessBlock',
       'PutAccountPublicAccessBlock', 'DeleteAccountPublicAccessBlock', 'PutBucketOwnershipControls')
     AND (success OR denied)
+    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
 ),
 read AS (
   SELECT

@@ -41,8 +41,21 @@ def settings() -> str:
     return "\n".join(["| kyra.toml | variable | meaning | default |", "|---|---|---|---|", *rows])
 
 
-def _default(value: int | None) -> str:
+def metrics() -> str:
+    """Every metric: name, type, labels, meaning."""
+    from kyra_etl.metrics import METRICS
+
+    rows = [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {text(one.about)} |"
+        for one in METRICS
+    ]
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
+
+
+def _default(value: int | str | None) -> str:
     """As kyra.toml would say it."""
+    if isinstance(value, str):
+        return f'`"{value}"`'
     return "" if value is None else str(value) if value < 10**5 else f"{value:_}"
 
 
@@ -259,6 +272,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "malformed": lambda: columns("malformed"),
     "settings": settings,
     "commands": commands,
+    "metrics": metrics,
     "detections": detections,
     "catalogue": catalogue,
     "permission_policy": permission_policy,

@@ -25,6 +25,7 @@ from typing import IO
 
 from kyra_etl import config
 from kyra_etl.errors import ConfigError, KyraError
+from kyra_etl.logs import JsonLines
 
 HOST = "127.0.0.1"
 HEALTHY_WITHIN = 240.0
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         settings = config.load()
-        serve(settings.home, port or settings.serve_port, settings.sync_seconds)
+        serve(settings, port or settings.serve_port)
     except KyraError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -57,34 +58,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def serve(home: Path, port: int, sync_seconds: int) -> None:
-    """Run server and runner below `home` until a KeyboardInterrupt."""
-    with _alone(home / "prefect"), _log_file(home / "logs" / "serve.log") as output:
-        _require_free(port)
-        env = _environment(home, port)
+def serve(settings: config.Config, port: int) -> None:
+    """Run server, runner and metrics below the home until a KeyboardInterrupt."""
+    home, is_json = settings.home, settings.log_format == "json"
+    with _alone(home / "prefect"), _log_file(home / "logs" / "serve.log", is_json=is_json) as output:
+        _require_free(port, "serve_port", "kyra serve --port N")
+        env = _environment(home, port, is_json=is_json)
         server = Child(
             "Prefect server", ("prefect", "server", "start", "--host", HOST, "--port", str(port)), env, output
         )
         runner = Child("runner", ("flows.deployments",), env, output)
+        helpers = [runner]
+        if settings.metrics_port:
+            _require_free(settings.metrics_port, "metrics_port", "another metrics_port, or 0 for none")
+            answer = ("kyra_etl", "metrics", "--port", str(settings.metrics_port))
+            helpers.append(Child("metrics", answer, env, output))
         try:
             log.info("Starting Prefect; the first start takes half a minute.")
             server.start()
             _await_health(server, port)
-            runner.start()
+            for helper in helpers:
+                helper.start()
             log.info("Prefect is at http://%s:%d", HOST, port)
-            log.info("Scheduled: sync every %s, check every hour, maintain every night.", _span(sync_seconds))
+            log.info("Scheduled: sync every %s, check every hour, maintain every night.", _span(settings.sync_seconds))
             log.info("On demand: backfill, with a form for its dates, under Deployments.")
+            if settings.metrics_port:
+                log.info("Metrics are at http://%s:%d/metrics", HOST, settings.metrics_port)
             log.info("Log: %s. Ctrl-C stops everything.", output.name)
             while True:
                 time.sleep(1)
                 if server.revive():
                     _await_health(server, port)
-                runner.revive()
+                for helper in helpers:
+                    helper.revive()
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             log.info("Stopping.")
-            runner.stop()
+            for helper in helpers:
+                helper.stop()
             server.stop()
 
 
@@ -150,7 +162,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _environment(home: Path, port: int) -> dict[str, str]:
+def _environment(home: Path, port: int, *, is_json: bool = False) -> dict[str, str]:
     """What the children see: kyra's settings as they are, and a Prefect of our own instead of one the user may have."""
     ours = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -164,6 +176,9 @@ def _environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_LOGGING_COLORS": "false",
         "PYTHONUNBUFFERED": "1",
     }
+    if is_json:
+        ours["PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER"] = "json"
+        ours["PREFECT_LOGGING_FORMATTERS_JSON_CLASS"] = "kyra_etl.logs.JsonLines"
     inherited = config.child_environment(home, Path(__file__).resolve().parent.parent)
     return {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)} | ours
 
@@ -182,14 +197,14 @@ def _await_health(server: Child, port: int) -> None:
     raise KyraError("The Prefect server did not start.", f"Its log says why: {server.output.name}")
 
 
-def _require_free(port: int) -> None:
+def _require_free(port: int, setting: str, other: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"Port {port} cannot be used ({error}).", "Choose another: kyra serve --port N."
+                f"Port {port} ({setting}) cannot be used ({error}).", f"Choose another: {other}."
             ) from None
 
 
@@ -208,14 +223,15 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[IO[bytes]]:
+def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
     """The one log file, for the children's output and our own lines, which also go to standard error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
     with path.open("ab", buffering=0) as output:
         stamped, plain = logging.FileHandler(path), logging.StreamHandler()
-        stamped.setFormatter(logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s"))
+        lines = logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s")
+        stamped.setFormatter(JsonLines() if is_json else lines)
         log.setLevel(logging.INFO)
         log.propagate = False
         for handler in (stamped, plain):

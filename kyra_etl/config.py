@@ -62,6 +62,8 @@ class Config:
     lake_region: str | None
     sync_seconds: int
     serve_port: int
+    metrics_port: int
+    log_format: str
     query_seconds: int
     limits: Limits
     detections: Detections
@@ -115,6 +117,17 @@ def _whole(least: int, most: int) -> Callable[[Any, Path], int]:
     return parse
 
 
+def _one_of(*names: str) -> Callable[[Any, Path], str]:
+    def parse(value: Any, base: Path) -> str:
+        if value not in names:
+            raise ValueError(" or ".join(names))
+        return str(value)
+
+    return parse
+
+
+LOGS = ("text", "json")
+
 _LIMITS = Limits()
 _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
     ("batch_bytes", "Compressed bytes of log files in a batch", 1, 2**40),
@@ -144,6 +157,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lake_region", "Region of the lake's bucket", _text),
     Setting("sync_seconds", "Seconds between the syncs of `kyra serve`", _whole(10, 86_400), 300),
     Setting("serve_port", "Port of the Prefect server of `kyra serve`", _whole(1, 65_535), 4200),
+    Setting("metrics_port", "Port of the metrics of `kyra serve`; 0 for none", _whole(0, 65_535), 4201),
+    Setting("log_format", "json for a line of JSON an event, on standard error; text for none", _one_of(*LOGS), "text"),
     Setting("query_seconds", "Seconds after which a query is stopped", _whole(1, 86_400), 300),
     *(Setting(key, about, _whole(least, most), getattr(_LIMITS, key)) for key, about, least, most in _BOUNDS),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from kyra_etl import logs
 from kyra_etl.batch import commit_read, load_batch, read_planned
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
@@ -25,6 +26,8 @@ from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
 from kyra_etl.publish import publish_run
 from kyra_etl.state import Lease, State
 from kyra_etl.state.runs import RunState
+
+log = logs.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +78,45 @@ def recorded(verb: Literal["sync", "backfill", "load"], integration: str, kit: K
     release_dead(kit)
     started_at = clock()
     entry = Recorded(runs.start(verb, integration, started_at), started_at)
-    try:
-        yield entry
-    except BaseException as error:
-        said = str(error) if isinstance(error, KyraError) else f"{type(error).__name__}: {error}"
-        runs.finish(entry.run_id, None, state="failed", error=said, now=clock())
-        raise
+    with logs.about(run=entry.run_id, integration=integration):
+        log.info("The %s of %s begins.", verb, integration)
+        try:
+            yield entry
+        except BaseException as error:
+            said = str(error) if isinstance(error, KyraError) else f"{type(error).__name__}: {error}"
+            log.error("The %s of %s failed: %s", verb, integration, said)
+            runs.finish(entry.run_id, None, state="failed", error=said, now=clock())
+            raise
+        _finish(entry, kit)
+
+
+def _finish(entry: Recorded, kit: Kit) -> None:
+    runs, clock = kit.state.runs, kit.clock
     skipped = entry.report is not None and entry.report.skipped is not None
     ended: RunState = "failed" if entry.problem else "skipped" if skipped else "succeeded"
     why = str(entry.problem) if entry.problem else None
     runs.finish(entry.run_id, entry.report, state=ended, error=why, now=clock())
+    if entry.report is not None:
+        _log(entry.report)
     if entry.report is not None and not skipped:
         publish_run(entry.report, ended, lake=kit.lake, state=kit.state, now=clock())
     if entry.problem is not None:
+        log.error("The run counts as failed: %s", entry.problem)
         raise entry.problem
+
+
+def _log(report: RunReport) -> None:
+    if report.skipped:
+        log.info("Nothing was done: %s.", report.skipped)
+        return
+    log.info(
+        "Done: %d log files loaded, %d quarantined, %d pending; %d new events, %d new alerts; %d LIST requests.",
+        *(report.loaded, report.quarantined, report.pending, report.events, report.alerts, report.list_requests),
+    )
+    for reason, files in report.quarantined_by_reason.items():
+        log.warning("%d log files are in quarantine: %s.", files, reason)
+    for detection in report.detect.failed:
+        log.warning("Detection %s failed.", detection)
 
 
 def release_dead(kit: Kit) -> None:
@@ -171,10 +199,12 @@ def load_handed_out(batch_id: str, *, bucket_of: Callable[[Integration], LogBuck
     try:
         integration = state.integrations.get(batch.integration)
         bucket, account = bucket_of(integration), integration.account_id
-        return load_batch(batch, bucket=bucket, progress=Silent(), integration_account=account, **kit)
+        is_ours = load_batch(batch, bucket=bucket, progress=Silent(), integration_account=account, **kit)
     except BaseException as error:
         state.ledger.abandon(batch, type(error).__name__, clock())
         raise
+    _log_batch(batch, is_ours)
+    return is_ours
 
 
 def renewing(renew: Callable[[], object], kit: Kit) -> Callable[[], None]:
@@ -240,9 +270,20 @@ def _read(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> Read:
 def _commit(batch: Batch, read: Read, run: Run, kit: Kit) -> bool:
     if run.lease is not None:
         run.lease.renew(kit.limits.lease_seconds)
-    return commit_read(
+    is_ours = commit_read(
         batch, read, lake=kit.lake, state=kit.state, corpus=kit.corpus, limits=kit.limits, clock=kit.clock
     )
+    _log_batch(batch, is_ours)
+    return is_ours
+
+
+def _log_batch(batch: Batch, is_ours: bool) -> None:
+    size = sum(entry.file.size for entry in batch.entries)
+    with logs.about(run=batch.run_id, integration=batch.integration, batch=batch.batch_id):
+        if is_ours:
+            log.info("Committed %d log files of %d bytes.", len(batch.entries), size)
+        else:
+            log.info("Another attempt has the batch by now; attempt %d left nothing behind.", batch.attempt)
 
 
 def in_batches(entries: Iterable[LedgerEntry], limits: Limits) -> Iterator[list[LedgerEntry]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kyra_etl import config, wiring
+from kyra_etl import config, logs, wiring
 from kyra_etl.errors import UsageError
 from kyra_etl.model import Window
 
@@ -24,7 +24,10 @@ To = Annotated[str | None, typer.Option("--to", metavar="D", help="Last day (UTC
 
 def opened() -> Parts:
     """The live parts, by the settings in force; a context manager."""
-    return wiring.open(config.load())
+    settings = config.load()
+    if settings.log_format == "json":
+        logs.to_json()
+    return wiring.open(settings)
 
 
 def window(start: str, end: str | None, parts: Parts) -> Window:

@@ -18,6 +18,7 @@ from kyra_etl.cli import (
     integrations,
     journeys,
     maintain,
+    metrics,
     quarantine,
     serve,
     status,
@@ -26,7 +27,7 @@ from kyra_etl.cli.output import show
 
 _ORDER = (
     *("demo", "integration", "check", "load", "sync", "backfill", "detect", "alerts", "detections"),
-    *("status", "costs", "search", "sql", "shell", "explain", "quarantine", "maintain", "serve"),
+    *("status", "costs", "search", "sql", "shell", "explain", "quarantine", "maintain", "metrics", "serve"),
 )
 
 
@@ -75,6 +76,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(detections.app, name="detections")
 app.command()(status.status)
 app.command()(costs.costs)
+app.command()(metrics.metrics)
 app.command(context_settings={"ignore_unknown_options": True})(ask.search)
 app.command()(ask.sql)
 app.command()(ask.shell)

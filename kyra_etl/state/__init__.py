@@ -1,6 +1,6 @@
 """The state database: what was collected, who works on it, what was found. Every SQL-database call is in here.
 
-`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts, absences and swaps.
+`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts, absences, swaps and figures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kyra_etl.state import tables
 from kyra_etl.state.absences import Absence, Absences
 from kyra_etl.state.alerts import Alerts, Recorded
 from kyra_etl.state.database import Database
+from kyra_etl.state.figures import Figures
 from kyra_etl.state.integrations import LOCAL, Integrations
 from kyra_etl.state.leases import Lease, Leases
 from kyra_etl.state.ledger import Ledger, Observed
@@ -43,6 +44,7 @@ class State:
         self.alerts = Alerts(database)
         self.absences = Absences(database)
         self.swaps = Swaps(database)
+        self.figures = Figures(database)
 
     @classmethod
     def open(cls, url: str) -> State:

@@ -336,7 +336,7 @@ def test_help_names_the_verbs_there_are_and_no_others(kyra: Kyra) -> None:
     assert shown.code == 0
     assert verbs == [
         *("demo", "integration", "check", "load", "sync", "backfill", "detect", "alerts", "detections"),
-        *("status", "search", "sql", "shell", "explain", "quarantine", "maintain", "serve"),
+        *("status", "costs", "search", "sql", "shell", "explain", "quarantine", "maintain", "metrics", "serve"),
     ]
     assert max(map(len, shown.out.splitlines())) <= 100
 

@@ -29,12 +29,19 @@ TODAY = datetime.now(UTC).date()
 LONG_AGO = TODAY - timedelta(days=60)  # no sync looks there any more
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class Server:
     """A running `kyra serve` and its API."""
 
     def __init__(self, home: Path, bucket: Path, port: int) -> None:
         self.home, self.bucket, self.url = home, bucket, f"http://127.0.0.1:{port}/api"
-        env = {**os.environ, "KYRA_HOME": str(home), "KYRA_SYNC_SECONDS": "10"}
+        self.metrics = f"http://127.0.0.1:{(metrics := free_port())}/metrics"
+        env = {**os.environ, "KYRA_HOME": str(home), "KYRA_SYNC_SECONDS": "10", "KYRA_LOG_FORMAT": "json"}
+        env["KYRA_METRICS_PORT"] = str(metrics)
         command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
@@ -142,9 +149,7 @@ def server(kyra_home: Path, tmp_path: Path) -> Iterator[Server]:
     state = State.open(str(kyra_home / "state.db"))
     state.integrations.add(Integration("acme", bucket.as_uri(), account_id=ACCOUNT), state.now())
     state.close()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    started = Server(kyra_home, bucket, port)
+    started = Server(kyra_home, bucket, free_port())
     yield started
     if started.process.poll() is None:
         started.process.kill()
@@ -179,6 +184,19 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     assert (row["integration"], row["loaded"], row["events"], row["adds up"]) == ("acme", 10, 13, "yes")
     (alerts,) = server.artifacts("sync-alerts")
     assert [alert["title"] for alert in json.loads(alerts["data"])] == ["CloudTrail Disabled"]
+
+    # What happened can be counted and read by machines.
+    with urllib.request.urlopen(server.metrics, timeout=30) as answer:
+        scrape = answer.read().decode()
+    assert 'kyra_events_total{integration="acme"} 13.0' in scrape
+    lines = [
+        json.loads(line)
+        for line in (server.home / "logs" / "serve.log").read_text().splitlines()
+        if line.startswith("{")
+    ]
+    committed = next(line for line in lines if line["message"].startswith("Committed 10 log files"))
+    assert committed["integration"] == "acme"
+    assert committed.keys() >= {"time", "level", "logger", "run", "batch"}
 
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
     put(server.bucket, TODAY, "three", {}, {}, {})

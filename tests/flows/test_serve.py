@@ -65,7 +65,7 @@ def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.C
         )
 
     assert ran.returncode == 2
-    assert ran.stderr.startswith(f"Port {port} cannot be used")
+    assert ran.stderr.startswith(f"Port {port} (serve_port) cannot be used")
     assert "--port" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
 

@@ -161,6 +161,23 @@ def _bullets(title: str, items: list[str]) -> str:
     return "\n".join([f"{title}:", "", *(f"- {item}" for item in items)])
 
 
+def macros() -> str:
+    """The table macros, with what they take and tell."""
+    import duckdb
+
+    from kyra_etl import resources
+    from kyra_etl.lake import views
+
+    with duckdb.connect() as connection:
+        views.load_macros(connection, resources.views_dir())
+        known = connection.execute(
+            "SELECT function_name, parameters, comment FROM duckdb_functions() "
+            "WHERE function_type = 'table_macro' AND NOT internal ORDER BY function_name"
+        ).fetchall()
+    rows = [f"| `{name}({', '.join(params)})` | {text(about)} |" for name, params, about in known]
+    return "\n".join(["| macro | what it tells |", "|---|---|", *rows])
+
+
 def _toml(value: Any) -> str:
     import json
 
@@ -275,6 +292,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "detections": detections,
     "catalogue": catalogue,
+    "macros": macros,
     "permission_policy": permission_policy,
     "trust_policy": trust_policy,
     "additions": additions,

@@ -213,6 +213,23 @@ def analyst(parts: Parts, skipped: Skipped | None = None) -> Analyst:
     return Analyst(files, _relations(parts), seconds=parts.config.query_seconds, prepare=prepare)
 
 
+def init_script(parts: Parts) -> str:
+    """What any DuckDB reads to open this lake's views, macros and params."""
+    from kyra_etl import resources
+    from kyra_etl.lake.script import script
+
+    relations = _relations(parts)
+    return script(
+        parts.lake,
+        resources.views_dir(),
+        endpoint_url=parts.config.lake_endpoint_url,
+        region=parts.config.lake_region,
+        trails=relations["trails"](),
+        accounts=relations["accounts"](),
+        detections=parts.corpus.detections,
+    )
+
+
 def search_of(
     parts: Parts, query: str, *, limit: int | None, after: str | None = None, skipped: Skipped | None = None
 ) -> Search:

@@ -14,6 +14,7 @@ import typer
 from kyra_etl.cli.formats import Format
 from kyra_etl.cli.options import Json, opened
 from kyra_etl.cli.output import GrowingTable, count, emit, printable, say, short_name, show, table
+from kyra_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from kyra_etl.search import Search
@@ -99,7 +100,9 @@ def _show_histogram(counts: Sequence[tuple[datetime, int]], json: bool) -> None:
 
 
 def sql(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One SELECT (DuckDB); - reads it from standard input.")],
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="One SELECT (DuckDB); - reads it from standard input.")
+    ] = None,
     format: Annotated[
         Format | None, typer.Option("--format", help="What to write rows as; the --output's name tells too.")
     ] = None,
@@ -110,17 +113,28 @@ def sql(
     raw: Annotated[
         bool, typer.Option("--raw", help="CSV for programs: no ' before what a spreadsheet would calculate.")
     ] = False,
+    init: Annotated[
+        bool,
+        typer.Option("--init", help="Instead: the SQL with which another DuckDB opens the same views."),
+    ] = False,
     skip_damaged: SkipDamaged = False,
     json: Json = False,
 ) -> None:
     """One SELECT over the lake and the records of our own; read-only.
 
     Views: events, activity, alerts, alert_events, log_files, sync_runs, status, trails, accounts. `DESCRIBE events`
-    lists columns. Nothing else can be reached: no file, no setting, no network.
+    lists columns. Nothing else can be reached: no file, no setting, no network. `kyra shell` lists, by .macros, the
+    questions that have a name: timeline_of('alice').
     """
     from kyra_etl import wiring
     from kyra_etl.cli import formats
 
+    if init != (query is None):
+        raise UsageError("Give a QUERY, or --init.", 'For example: kyra sql "SELECT count(*) FROM events"')
+    if query is None:
+        with opened() as parts:
+            formats.write_text(wiring.init_script(parts), output, as_json=json)
+        return
     chosen = formats.chosen(format, json, output)
     text = sys.stdin.read() if query == "-" else _text(query)
     with opened() as parts:

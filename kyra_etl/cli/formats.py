@@ -67,6 +67,12 @@ def write(
     say(f"{count(told.rows, 'row')}{where}{'; there are more: --limit 0' if told.more else ''}.")
 
 
+def write_text(text: str, output: Path | None, *, as_json: bool = False) -> None:
+    """Write a text, or the JSON document that holds it as `script`."""
+    with _sink(output) as sink:
+        sink.write((json.dumps({"script": text}) + "\n" if as_json else text).encode())
+
+
 def _writer(format: Format, sink: BinaryIO, *, raw: bool, shown: bool) -> Write:
     """What writes rows to an emptied `sink`, from the start each time it is called."""
     body: Callable[[io.TextIOWrapper, Sequence[str], Iterable[Sequence[Any]]], None]

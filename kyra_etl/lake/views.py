@@ -43,7 +43,7 @@ ACCOUNTS: Mapping[str, str] = {"account": "VARCHAR", "integration": "VARCHAR"}
 """Columns of `accounts`, the accounts that integrations are configured for."""
 
 _TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.timestamp("us"): "TIMESTAMP", pa.int64(): "BIGINT"}
-_TYPES[pa.date32()] = "DATE"
+_TYPES |= {pa.date32(): "DATE", pa.float64(): "DOUBLE", pa.list_(pa.string()): "VARCHAR[]"}
 
 
 def columns_of(schema: pa.Schema) -> dict[str, str]:
@@ -76,6 +76,17 @@ def reading_alike(schema: pa.Schema, uris: Sequence[str]) -> str:
     files = ", ".join(map(literal, uris))
     columns = ", ".join(schema.names)
     return f"SELECT {columns} FROM read_parquet([{files}], hive_partitioning = true, hive_types = {HIVE_TYPES})"
+
+
+def reading_glob(schema: pa.Schema, glob: str | None) -> str:
+    """As `reading`, of all files of a name; None is none."""
+    none = _none(columns_of(schema))
+    if glob is None:
+        return none
+    return (
+        f"{none} UNION ALL BY NAME SELECT * FROM read_parquet({literal(glob)}, "
+        f"hive_partitioning = true, hive_types = {HIVE_TYPES}, union_by_name = true)"
+    )
 
 
 def register(

@@ -10,7 +10,8 @@
 Each event is the base with its own fields merged into it, field by field; `!only {…}` replaces an object instead, and
 `!absent` leaves a field out. `at: "+10m"` sets eventTime relative to the base's. `repeat: {days: 20}` makes one a day,
 `repeat: {times: 3, seconds: 60}` some in a row. `history` is committed before, `now` is when all is loaded, and
-`params`, `trails` and `accounts` are what the detection finds set.
+`params`, `trails`, `accounts` and `alerts` (of other detections; `events` are positions among the case's) are what the
+detection finds set.
 
 Nothing is faked: records become gzipped JSON, are decoded, deduplicated, written as Parquet and read by the engine.
 """
@@ -43,7 +44,7 @@ from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
 FIELDS = ("severity", "account", "region", "actor", "source_ip", "target", "event_count", "summary")
 """What `expect` may say about the leading alert, besides `alerts` and `severities`; summary is a part of it."""
 
-_CASE_KEYS = {"name", "events", "history", "now", "params", "trails", "accounts", "expect"}
+_CASE_KEYS = {"name", "events", "history", "now", "params", "trails", "accounts", "alerts", "expect"}
 _MAX_BYTES = 2**26
 
 
@@ -61,6 +62,7 @@ class Case:
     params: Mapping[str, Any] = field(default_factory=dict)
     trails: tuple[Mapping[str, Any], ...] = ()
     accounts: tuple[Mapping[str, Any], ...] = ()
+    alerts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def fires(self) -> bool:
@@ -148,7 +150,8 @@ class Bench:
         return tuple(alerts_of(detection, found.values()))
 
     def _begin(self, case: Case) -> None:
-        self._engine.know(case.trails, case.accounts)
+        rests_on = [{**event, "alert_id": alert["alert_id"]} for alert in case.alerts for event in alert["rests_on"]]
+        self._engine.know(case.trails, case.accounts, case.alerts, rests_on)
         self._committed.begin(case)
 
 
@@ -302,7 +305,21 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
         params=said.get("params", {}),
         trails=tuple(said.get("trails", ())),
         accounts=tuple(said.get("accounts", ())),
+        alerts=tuple(_alert(each, events) for each in said.get("alerts", ())),
     )
+
+
+def _alert(said: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An alert that another detection raised; its `events` are positions among the case's events."""
+    resting = [events[position] for position in said["events"]]
+    rests_on = [
+        {"event_id": each["eventID"], "event_time": _time(each["eventTime"]), "historical": False} for each in resting
+    ]
+    times = [each["event_time"] for each in rests_on]
+    given = {"account": resting[0]["recipientAccountId"], "attack": [], "status": "open", "historical": False}
+    given |= {"first_seen": min(times), "last_seen": max(times), "event_count": len(times), "rests_on": rests_on}
+    given |= {"alert_id": f"{said['detection']}-{said['events']}", "event_ids": [each["event_id"] for each in rests_on]}
+    return given | {key: value for key, value in said.items() if key != "events"}
 
 
 def _records(base: Mapping[str, Any], items: Iterable[Mapping[str, Any]], space: str) -> Iterator[dict[str, Any]]:

@@ -83,7 +83,8 @@ def detect_queued(
             tally.batches += len(batches)
             tally.events += rows
             quiet: list[tuple[str, str]] = []
-            for id_, own in chosen.items():
+            for id_, own in sorted(chosen.items(), key=lambda item: by_id[item[0]].on_alerts):
+                _tell_of_alerts(engine, state, by_id[id_])
                 if not _run_queued(engine, state, by_id[id_], own, own == batches, now, tally):
                     quiet += [(batch_id, id_) for batch_id in sorted(own)]
                 progress.advance(len(own))
@@ -136,7 +137,8 @@ def detect_window(
             files = state.ledger.data_files("events", first=day, last=day)
             engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part, detections=chosen)
             tally.events += sum(file.rows for file in files)
-            for detection in chosen if files else ():
+            for detection in sorted(chosen, key=lambda each: each.on_alerts) if files else ():
+                _tell_of_alerts(engine, state, detection)
                 try:
                     findings = _evaluate(engine, detection, None, tally)
                 except (DetectionError, LakeError):
@@ -166,6 +168,13 @@ def _by_day(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]
     for (day, detection), alert_ids in sorted(groups.items()):
         days.setdefault(day, {})[detection] = {"findings": len(alert_ids), "alerts": len(set(alert_ids))}
     return days
+
+
+def _tell_of_alerts(engine: Engine, state: State, detection: Detection) -> None:
+    """Give a detection that reads `alerts` those around the new events, the ones of this run among them."""
+    span = engine.span() if detection.on_alerts else None
+    if span is not None:
+        engine.know_alerts(*state.alerts.around(span[0] - 2 * detection.lookback, span[1] + 2 * detection.lookback))
 
 
 def _evaluate(engine: Engine, detection: Detection, batches: Collection[str] | None, tally: _Tally) -> list[Finding]:

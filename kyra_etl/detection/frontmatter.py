@@ -109,6 +109,11 @@ class Detection:
         """Whether events of these names can make it fire."""
         return not self.event_names or not self.event_names.isdisjoint(names)
 
+    @property
+    def on_alerts(self) -> bool:
+        """Whether it reads the relation `alerts`: such a detection runs after all others."""
+        return re.search(r"^(?!\s*--).*\b(FROM|JOIN) alerts\b", self.sql, re.MULTILINE) is not None
+
     def variable(self, param: str) -> str:
         """The name its SQL reads a param by: `getvariable('<id>_<param>')`."""
         return f"{self.id}_{param}"

@@ -74,9 +74,18 @@ class Engine:
     def close(self) -> None:
         self._connection.close()
 
-    def know(self, trails: Rows = (), accounts: Rows = ()) -> None:
-        """Set the last check's snapshot: the relations `trails` and `accounts`."""
-        views.register(self._connection, trails=trails, accounts=accounts)
+    def know(self, trails: Rows = (), accounts: Rows = (), alerts: Rows = (), alert_events: Rows = ()) -> None:
+        """Set the last check's snapshot, `trails` and `accounts`, and what is known of `alerts` and their events."""
+        views.register(self._connection, trails=trails, accounts=accounts, alerts=alerts, alert_events=alert_events)
+
+    def know_alerts(self, alerts: Rows, alert_events: Rows) -> None:
+        """Set the relations `alerts` and `alert_events`, for detections that read them."""
+        views.register_rows(self._connection, "alerts", views.ALERTS, alerts)
+        views.register_rows(self._connection, "alert_events", views.ALERT_EVENTS, alert_events)
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """When the first and the last of the new events happened."""
+        return self._relations.span()
 
     def take(
         self,
@@ -151,19 +160,14 @@ class Engine:
         for row in rows:
             _check(detection, row)
         with _telling(detection, self._seconds):
-            pairs = {
+            named = (
                 (row["account"], each) for row in rows for each in (row["event_id"], *(row.get("event_ids") or ()))
-            }
+            )
+            pairs = sorted({pair for pair in named if pair[1]})
             self._connection.execute(
                 "CREATE OR REPLACE TEMP TABLE _evidence AS "
                 "SELECT unnest($accounts) AS account, unnest($event_ids) AS event_id",
-                dict(
-                    zip(
-                        ("accounts", "event_ids"),
-                        map(list, zip(*sorted(p for p in pairs if p[1]), strict=True)),
-                        strict=True,
-                    )
-                ),
+                {"accounts": [account for account, _ in pairs], "event_ids": [event_id for _, event_id in pairs]},
             )
             new = set(
                 self._rows("SELECT DISTINCT account, event_id FROM _new SEMI JOIN _evidence USING (account, event_id)")
@@ -174,9 +178,15 @@ class Engine:
                 "SELECT account, event_id, min(event_time), list(DISTINCT batch_id) FROM events "
                 "SEMI JOIN _evidence USING (account, event_id) GROUP BY account, event_id"
             )
-        times = {(account, event_id): time for account, event_id, time, _ in seen}
+            of_alerts = detection.on_alerts and self._rows(
+                "SELECT account, v.event_id, min(v.event_time), bool_and(v.historical) FROM alert_events AS v "
+                "JOIN alerts USING (alert_id) WHERE v.event_time IS NOT NULL GROUP BY ALL"
+            )
+        times = {(account, event_id): time for account, event_id, time, _ in of_alerts or ()}
+        times |= {(account, event_id): time for account, event_id, time, _ in seen}
         historical = self._committed.historical_batches({batch for row in seen for batch in row[3] if batch})
-        old = {(account, event_id) for account, event_id, _, batches in seen if historical.issuperset(batches)}
+        old = {(account, event_id) for account, event_id, _, historical_ in of_alerts or () if historical_}
+        old |= {(account, event_id) for account, event_id, _, batches in seen if historical.issuperset(batches)}
         for row in rows:
             finding = _finding(detection, row, times, old)
             if any((finding.account, event_id) in new for event_id in finding.event_ids):

@@ -122,12 +122,18 @@ class Relations:
             ).fetchall()
         ]
         awake = [each for each in detections if self._concerning(each, None)]
-        around = [each for each in awake if each.lookback and self._trusted(each)]
+        around = [each for each in awake if each.lookback and not each.on_alerts and self._trusted(each)]
         self._shared = _Shared(
             named=tuple(each for each in around if each.only_named),
             wide=tuple(each for each in around if not each.only_named and each.lookback <= _NEAR),
             learning=tuple(each for each in awake if each.baseline),
         )
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """When the first and the last of the new events happened."""
+        if not self._seen:
+            return None
+        return min(seen.first for seen in self._seen), max(seen.last for seen in self._seen)
 
     def relate(self, detection: Detection, batch_ids: Collection[str] | None) -> bool:
         """Make the relations for one detection; False when no new event (of these batches) concerns it."""

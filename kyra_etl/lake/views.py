@@ -42,6 +42,24 @@ TRAILS: Mapping[str, str] = {
 ACCOUNTS: Mapping[str, str] = {"account": "VARCHAR", "integration": "VARCHAR"}
 """Columns of `accounts`, the accounts that integrations are configured for."""
 
+ALERTS: Mapping[str, str] = {
+    **dict.fromkeys(("alert_id", "detection", "title", "severity", "status", "account", "region", "actor"), "VARCHAR"),
+    **dict.fromkeys(("source_ip", "target", "summary"), "VARCHAR"),
+    **dict.fromkeys(("first_seen", "last_seen"), "TIMESTAMP"),
+    "event_count": "BIGINT",
+    "historical": "BOOLEAN",
+    **dict.fromkeys(("attack", "event_ids"), "VARCHAR[]"),
+}
+"""Columns of `alerts` that a detection may read: the alerts around the new events, as they are now."""
+
+ALERT_EVENTS: Mapping[str, str] = {
+    "alert_id": "VARCHAR",
+    "event_id": "VARCHAR",
+    "event_time": "TIMESTAMP",
+    "historical": "BOOLEAN",
+}
+"""Columns of `alert_events`, the events these alerts rest on."""
+
 _TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.timestamp("us"): "TIMESTAMP", pa.int64(): "BIGINT"}
 _TYPES |= {pa.date32(): "DATE", pa.float64(): "DOUBLE", pa.list_(pa.string()): "VARCHAR[]"}
 
@@ -96,12 +114,16 @@ def register(
     activity: Sequence[str] = (),
     trails: Rows = (),
     accounts: Rows = (),
+    alerts: Rows = (),
+    alert_events: Rows = (),
 ) -> None:
     """Make the relations detections and analysts read, over the URIs of data files and rows of the state."""
     connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS {reading(EVENTS, events)}")
     connection.execute(f"CREATE OR REPLACE TEMP VIEW activity AS {reading(ACTIVITY, activity)}")
     register_rows(connection, "trails", TRAILS, trails)
     register_rows(connection, "accounts", ACCOUNTS, accounts)
+    register_rows(connection, "alerts", ALERTS, alerts)
+    register_rows(connection, "alert_events", ALERT_EVENTS, alert_events)
 
 
 def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: Rows) -> None:

@@ -89,6 +89,16 @@ class Alerts:
         with self._database.read() as connection:
             return _load(connection, connection.execute(query).all())
 
+    def around(self, first: datetime, last: datetime) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
+        """The rows of alerts with events between these times, and of all their events."""
+        query = select(_alerts).where(_alerts.c.last_seen >= first, _alerts.c.first_seen <= last)
+        with self._database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query.order_by(_alerts.c.alert_id)).mappings()]
+            events = _events_of(connection, [row["alert_id"] for row in rows])
+        for row in rows:
+            row["event_ids"] = [event["event_id"] for event in events[row["alert_id"]]]
+        return rows, [event for some in events.values() for event in some]
+
     def get(self, alert_id: str) -> Alert:
         """The alert of that id, or of the one id that begins so. Raises UnknownName."""
         with self._database.read() as connection:

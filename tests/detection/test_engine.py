@@ -238,3 +238,21 @@ def test_a_lake_on_s3_is_read_all_the_same(tmp_path: Path, s3_server: str) -> No
     with pytest.raises(DetectionError):
         _find(house, _one(house, sql="SELECT * FROM 's3://lake/other.parquet'"))
     house.state.close()
+
+
+def test_what_reads_alerts_runs_last_and_sees_those_of_its_own_run(house: House) -> None:
+    write_detection(house.detections, "zz_plain")
+    on_alerts = (
+        "SELECT v.event_id, v.event_time, a.account, a.region, a.actor, a.source_ip, a.detection AS target,\n"
+        "  concat('rests on ', a.detection) AS summary\n"
+        "FROM alerts AS a JOIN alert_events AS v USING (alert_id)\nWHERE a.detection <> 'aa_above'"
+    )
+    write_detection(house.detections, "aa_above", more='-- lookback = "24h"\n', sql=on_alerts)
+
+    house.load(record("CreateUser", "10:00:00", "a"))
+    house.load(record("CreateUser", "10:30:00", "b"))
+
+    found = {alert.detection: alert for alert in house.state.alerts.list()}
+    assert found["aa_above"].summary == "rests on zz_plain"
+    assert found["aa_above"].event_ids == found["zz_plain"].event_ids == ("a", "b")
+    assert found["aa_above"].historical, "as what it rests on"

@@ -2,6 +2,7 @@
 
     make soak                                            2,000 schedules, 100 kills on a local lake, 30 on S3
     make soak ARGS="--minutes 600 --seed 7"              as many schedules as fit into ten hours, others than seed 1's
+    make soak ARGS="--jobs 8"                            eight schedules at the same time
     make soak ARGS="--replay 1000023+commit.after.1"     one schedule, as a failure printed it
 
 Ends with 1 when anything was lost, doubled or amiss.
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="rounds of SIGKILL on a local lake (100)")
     parser.add_argument("--s3-kills", type=int, default=30, help="rounds of SIGKILL on an S3 lake (30)")
     parser.add_argument("--seed", type=int, default=1, help="which schedules and kills (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="how many schedules to play at the same time (1)")
     parser.add_argument("--replay", metavar="CASE", help="play one schedule")
     options = parser.parse_args()
     _leave_the_environment_alone()
@@ -54,7 +56,7 @@ def _schedules(options: argparse.Namespace) -> bool:
     wanted = options.schedules if options.schedules is not None else None if options.minutes else 2000
     until = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     total, known, begun, shown = Total(), Counter[Point](), time.monotonic(), 0
-    playing = soak(islice(cases(options.seed, known), wanted), total, known)
+    playing = soak(islice(cases(options.seed, known), wanted), total, known, options.jobs)
     for number in count(1):
         if time.monotonic() >= until or (outcome := next(playing, None)) is None:
             break
@@ -108,9 +110,10 @@ def _few(complaints: list[str]) -> str:
 
 
 def _progress(number: int, total: Total, seconds: float, shown: int) -> int:
-    if not sys.stderr.isatty():
-        return 0
     line = f"{number:,} schedules, {seconds / number:.2f} s each, lost {total.lost}, doubled {total.doubled}"
+    if not sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+        return 0
     print(f"\r{line.ljust(shown)}", end="", file=sys.stderr, flush=True)
     return len(line)
 

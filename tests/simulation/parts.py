@@ -10,7 +10,7 @@ import itertools
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from datetime import datetime
@@ -112,6 +112,18 @@ class SimDirectory(LocalStorage):
                 self._published(source, target)
         return moved
 
+    def put_aside(self, paths: Sequence[str], folder: str) -> None:
+        with self._process.stepping("retire"):
+            self._process.fault("lake", {"refused": lambda: LakeError("The files may not be moved.")})
+            for number, path in enumerate(paths):
+                if number:
+                    self._process.step("retire", "torn")
+                super().put_aside([path], folder)
+
+    def remove(self, path: str) -> None:
+        with self._process.stepping("remove"):
+            super().remove(path)
+
     def folders(self, path: str) -> list[str]:
         self._process.step("list staging")
         return super().folders(path)
@@ -162,7 +174,9 @@ class _ObjectStore:
         self._process.step(step, "after")
 
     def copy_file(self, source: str, target: str) -> None:
-        step = "publish" if is_data(self._relative(target)) else "place table"
+        into = self._relative(target)
+        aside = into.startswith(f"{layout.REPLACED_DIR}/")
+        step = "publish" if is_data(into) else "retire" if aside else "place table"
         with self._process.stepping(step):
             self._process.fault("lake", {"slow down": lambda: LakeError(f"The store is busy with {target}.")})
             if not Path(source).exists():

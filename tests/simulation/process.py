@@ -116,6 +116,7 @@ class Process:
 
     def __init__(self, name: str, fate: Fate, *, machine: str = "a", skew: timedelta = timedelta(0)) -> None:
         self.name, self.fate, self.machine = name, fate, machine
+        self._own = f"{COMPACT} " if name.startswith(COMPACT) else ""
         self._skew = skew
         self.dead = False
         self.over = False
@@ -129,7 +130,7 @@ class Process:
         with self._lock:
             if self.dead:
                 raise Crash
-            point = (step, place)
+            point = (f"{self._own}{step}", place)
             strike = self.fate.strike(point)
             if strike is not None and not strike.pause:
                 self.fate.coverage.killed[point] += 1
@@ -158,6 +159,9 @@ class Process:
         yield
         self.step(step, "after")
 
+
+COMPACT = "compact"
+"""A compaction's steps have names of their own: it commits, stages and publishes as a batch does."""
 
 INSIDE = ("inside", "torn", "between")
 """Places within one call of an adapter, where a process may die but nobody else gets a turn."""

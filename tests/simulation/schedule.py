@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import random
 import shutil
 import tempfile
@@ -11,25 +10,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import kyra_etl.discover
+import kyra_etl.lake.compact
 from kyra_etl import resources
 from kyra_etl.backfill import backfill
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import KyraError
 from kyra_etl.load import load
+from kyra_etl.maintain.compact import compact
 from kyra_etl.model import Integration, Limits, RunReport, Window
+from kyra_etl.ports import Silent
+from kyra_etl.run import Kit
 from kyra_etl.state import State
 from kyra_etl.state.database import Database
 from kyra_etl.sync import sync
 from tests.simulation import delivery, parts
 from tests.simulation.bucket import SimBucket
 from tests.simulation.notices import Notices, SimQueue
-from tests.simulation.process import Coverage, Crash, Fate, Outage, Process, Strike, was_injected
+from tests.simulation.process import COMPACT, Coverage, Crash, Fate, Outage, Process, Strike, was_injected
 from tests.simulation.timeline import Timeline
-from tests.simulation.verdict import Scene, is_committed, judge
+from tests.simulation.verdict import Scene, judge, objection
 
 BUCKET = "trail"
 ROUNDS = 12
@@ -103,9 +107,14 @@ class World:
             list_threads=rng.choice((1, 16)),
             list_budget_run=rng.choice((40, 100_000)),
             list_seconds=rng.choice((60, 900)),
+            replaced_hours=rng.choice((0, 24)),
         )
         struck = {strike.point[0] for strike in case.strikes}
         self.corpus = corpus() if rng.random() < DETECTING or struck & {"detect", "record"} else None
+        if self.corpus is not None:
+            self.limits = replace(
+                self.limits, replaced_hours=10**5
+            )  # the verdict reads of them in which order they came
         self.integrations = [Integration("acme", BUCKET, "111122223333", prefix=self.story.prefix)]
         if rng.random() < 0.35:
             self.integrations.append(Integration("copy", BUCKET, None, prefix=self.story.prefix))
@@ -137,10 +146,16 @@ class World:
             self._add("retry", self.retrying, late=True)
         if rng.random() < 0.2 or "delete_checkpoints" in struck:
             self._add("forget", self.forgetting, late=True)
+        compacted = rng.random() < COMPACTING or any(step.startswith(COMPACT) for step in struck)
+        if compacted:
+            for _ in range(rng.choice((1, 1, 2))):
+                self._add("compact", self.compacting, late=True)
         for number, integration in enumerate(self.integrations):
             at = story.end + timedelta(minutes=10 + number)
             self.timeline.add(f"last {integration.name}", lambda i=integration: self.settling(i), at=at)
         self.timeline.run()
+        if compacted:
+            self.compacting()  # what a dead compaction left is its successor's to clear away
 
     def _add(self, name: str, story: Callable[[], None], *, late: bool = False) -> None:
         at = self.story.start
@@ -183,6 +198,14 @@ class World:
             made = self.made(self.integrations[0], process)
             made.pop("bucket")
             self.ended(load([self.copies], **made))
+
+    def compacting(self) -> None:
+        """Days are compacted while their files still come in, which maintenance itself avoids."""
+        with self.process(COMPACT) as process:
+            made = {name: part for name, part in self.made(self.integrations[0], process).items() if name != "bucket"}
+            report = compact(Kit(**made, progress=Silent()), last=self.timeline.now.date())
+            if report.failed and not (self.fate.coverage.faults or self.fate.coverage.paused):
+                self.complain(f"compaction failed: {report.failed[0]}")
 
     def retrying(self) -> None:
         with self.process("retry") as process:
@@ -282,9 +305,10 @@ class World:
             self.complain(f"run {report.run_id}: {report.imbalance()}")
 
     def on_published(self, source: str, target: str) -> None:
-        """Nobody but a committed attempt may put anything where readers look."""
-        if not is_committed(self.state_path, source, target):
-            self.complain(f"{target} became visible from {source}, which nobody committed")
+        """Nobody but a committed attempt may put anything where readers look, and nothing may be there twice."""
+        why = objection(self.state_path, self.lake_root, source, target)
+        if why is not None:
+            self.complain(f"{target} became visible from {source}, {why}")
 
     def complain(self, what: str, error: BaseException | None = None) -> None:
         self.outcome.complaints.append(what)
@@ -303,6 +327,8 @@ DETECTIONS = (
     "root_account_usage",
     "unusual_region",
 )
+COMPACTING = 0.2
+"""Share of schedules that compact days while they grow."""
 DETECTING = 0.04
 """Share of schedules that run the detections, which take most of the time."""
 
@@ -327,7 +353,7 @@ def workplace() -> Path:
     """Where this process plays one schedule after the other: always the same paths, in memory where there is some."""
     shared = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="kyra-simulation-", dir=shared if shared.is_dir() else None))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=0)
     return folder
 
 
@@ -340,11 +366,11 @@ def play(case: Case) -> Outcome:
     """Play one schedule and judge it. What went wrong is in `complaints`; anything unheard of is raised."""
     folder = workplace() / "world"
     folder.mkdir()
-    saved = {name: getattr(kyra_etl.discover, name) for name in SMALLER}
+    saved = {(module, name): getattr(module, name) for module, name in SMALLER}
     try:
         world = World(case, folder)
-        for name, values in SMALLER.items():
-            setattr(kyra_etl.discover, name, world.rng.choice(values))
+        for (module, name), values in SMALLER.items():
+            setattr(module, name, world.rng.choice(values))
         with parts.one_machine_many_processes():
             world.play()
         return world.judged()
@@ -352,11 +378,16 @@ def play(case: Case) -> Outcome:
         error.add_note(f"in schedule {case}")
         raise
     finally:
-        for name, value in saved.items():
-            setattr(kyra_etl.discover, name, value)
+        for (module, name), value in saved.items():
+            setattr(module, name, value)
         database(folder / "state.db").close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-SMALLER = {"PAGE": (1, 3, 1000), "SMALL_REGION": (0, 2, 8), "SMALL_BUCKET": (0, 3, 200)}
-"""Bounds that only large buckets reach, brought down so that small ones do."""
+SMALLER: dict[tuple[Any, str], tuple[int, ...]] = {
+    (kyra_etl.discover, "PAGE"): (1, 3, 1000),
+    (kyra_etl.discover, "SMALL_REGION"): (0, 2, 8),
+    (kyra_etl.discover, "SMALL_BUCKET"): (0, 3, 200),
+    (kyra_etl.lake.compact, "FULL"): (1, 128 * 2**20),
+}
+"""Bounds that only large buckets and lakes reach, brought down so that small ones do."""

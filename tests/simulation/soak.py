@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tests.simulation.process import Coverage, Point, Strike
 from tests.simulation.schedule import Case, Outcome, play
@@ -79,14 +82,27 @@ def _nth(rng: random.Random) -> int:
     return 1 + int(rng.expovariate(0.25))
 
 
-def soak(schedules: Iterable[Case], total: Total, known: Counter[Point]) -> Iterator[Outcome]:
-    """Play the cases, adding up; yields each outcome."""
-    for case in schedules:
-        outcome = play(case)
+def soak(schedules: Iterable[Case], total: Total, known: Counter[Point], jobs: int = 1) -> Iterator[Outcome]:
+    """Play the cases, adding up; yields each outcome.
+
+    With several jobs, which case comes next depends on which was done first; each is the same wherever it is played.
+    """
+    for outcome in map(play, schedules) if jobs == 1 else _side_by_side(schedules, jobs):
         total.add(outcome)
         known.update(dict.fromkeys(outcome.coverage.passed, 0))
         known.update(outcome.coverage.killed)
         yield outcome
+
+
+def _side_by_side(schedules: Iterable[Case], jobs: int) -> Iterator[Outcome]:
+    cases = iter(schedules)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        playing = {pool.submit(play, case) for case in islice(cases, jobs)}
+        while playing:
+            done, playing = wait(playing, return_when=FIRST_COMPLETED)
+            for each in done:
+                yield each.result()
+                playing |= {pool.submit(play, case) for case in islice(cases, 1)}
 
 
 def told(total: Total, seconds: float) -> Iterator[str]:

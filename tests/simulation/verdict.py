@@ -25,16 +25,25 @@ from tests.simulation.process import Fate, Process
 from tests.simulation.timeline import Timeline
 
 
-def is_committed(state: Path, source: str, target: str) -> bool:
-    """Asked of SQLite itself: is this file live, of a committed batch, and staged by the attempt that committed it?"""
+def objection(state: Path, lake: Path, source: str, target: str) -> str | None:
+    """Why a file may not be put where readers look, asked of SQLite itself; None if it may.
+
+    It has to be live, and of the attempt or the swap that was committed; what it takes the place of has to be away.
+    """
     with sqlite3.connect(f"file:{state}?mode=ro", uri=True) as connection:
         row = connection.execute(
-            "SELECT 1 FROM data_files f JOIN batches b USING (batch_id) "
-            "WHERE f.path = ? AND f.staged_path = ? AND f.live AND b.state = 'committed'",
+            "SELECT f.swap_id FROM data_files f LEFT JOIN batches b USING (batch_id) LEFT JOIN swaps s USING (swap_id) "
+            "WHERE f.path = ? AND f.staged_path = ? AND f.live AND 'committed' IN (b.state, s.state)",
             (target, source),
         ).fetchone()
+        replaced = connection.execute(
+            "SELECT path FROM data_files WHERE replaced_by IS NOT NULL AND replaced_by = ?", (row[0] if row else None,)
+        ).fetchall()
     connection.close()
-    return row is not None
+    if row is None:
+        return "which nobody committed"
+    left = [path for (path,) in replaced if (lake / path).exists()]
+    return f"while {left[0]} is still there" if left else None
 
 
 @dataclass

@@ -23,9 +23,9 @@ from tests.simulation.bucket import Delivery
 from tests.simulation.verdict import Scene, Verdict, judge
 from tests.simulation.victim import STEPS, WIDTH, Home
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 """Seconds after which a process that never comes to the step aimed at is killed wherever it is."""
-LONGEST = 120.0
+LONGEST = 900.0
 """Seconds a process may take to come to its end."""
 
 

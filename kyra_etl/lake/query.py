@@ -189,7 +189,7 @@ class Analyst:
                 if alike and "schema mismatch" in str(error):
                     # Some files have other columns than the rest: an earlier version wrote them.
                     alike = False
-                elif isinstance(error, duckdb.IOException) and tries > 1:
+                elif _of_a_file(error) and tries > 1:
                     # A staged file was published, or a compaction replaced it, since the list was read: read it anew.
                     tries -= 1
                 else:
@@ -324,6 +324,13 @@ def _fitting(row: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
     return {name: list(v) if isinstance(v := row.get(name), tuple) else v for name in columns.names}
 
 
+def _of_a_file(error: duckdb.Error) -> bool:
+    """Whether a file of the list could not be read; of one that is gone DuckDB asks whether it is a folder."""
+    return isinstance(error, duckdb.IOException) or (
+        isinstance(error, duckdb.PermissionException) and ".parquet/**/*.parquet" in str(error)
+    )
+
+
 def _explained(error: duckdb.Error) -> KyraError:
     """What DuckDB said, in one line, with the next step."""
     lines = [re.sub(r"\s+", " ", line).strip() for line in str(error).splitlines() if line.strip()]
@@ -333,7 +340,7 @@ def _explained(error: duckdb.Error) -> KyraError:
     text += "" if text.endswith(("?", "!")) else "."
     if isinstance(error, duckdb.OutOfMemoryException):
         return LakeError(f"The query needs too much memory: {text}", "Narrow it by date and account.")
-    if isinstance(error, duckdb.PermissionException):
+    if isinstance(error, duckdb.PermissionException) and not _of_a_file(error):
         return QueryError(f"Files are out of reach here: {text}", _remedy())
     if isinstance(error, duckdb.IOException) or ".parquet" in text:
         return LakeError(

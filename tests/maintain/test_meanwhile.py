@@ -11,7 +11,7 @@ import pytest
 
 from kyra_etl.detect import detect_queued, detect_window
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, Rows, engine, relations
+from kyra_etl.lake import Lake, Rows, engine, guard, relations
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.model import DataFile
 from kyra_etl.settle import publish, tidy
@@ -285,3 +285,21 @@ def test_replaced_files_are_removed_when_their_grace_is_over(house: Upkeep) -> N
     assert house.compact().removed == 0
     assert house.ids() == house.globbed() == ["a", "b"]
     assert house.state.swaps.contents(PARTITION, 2**27).activity != []
+
+
+def test_a_query_that_misses_a_file_on_the_way_asks_again(folder: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB takes a file that went away for a folder then, one that it may not look into."""
+    folder.load(record("Call", "10:00:00", "a"), detect=False)
+    folder.load(record("Call", "10:00:00", "b"), detect=False)
+
+    with once_before(guard, "complaint", folder.compact, monkeypatch):
+        assert folder.ids() == ["a", "b"]
+
+
+def test_a_query_over_a_file_that_is_gone_for_good_says_so(folder: Upkeep) -> None:
+    folder.load(record("Call", "10:00:00", "a"), detect=False)
+    [file] = folder.state.ledger.data_files("events")
+    (folder.folder / "lake" / file.path).unlink()
+
+    with pytest.raises(LakeError, match=f"cannot be read: .*{file.path}"):
+        folder.ids()

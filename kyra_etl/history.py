@@ -122,7 +122,7 @@ def _load(run: Run, span: Span, kit: Kit, until: datetime) -> None:
     for batch in overdue:
         load_planned(batch, run, kit)
     length = 1
-    while left and (begun := kit.clock()) < until:
+    while left and (begun := kit.clock()) < until and not _is_paused(run.integration, kit):
         count = length * len(span.regions)
         some, left = left[:count], left[count:]
         planned = ledger.plan(
@@ -139,6 +139,10 @@ def _load(run: Run, span: Span, kit: Kit, until: datetime) -> None:
             load_planned(planned, run, kit)
         took = kit.clock() - begun
         length = min(2 * length, MOST_HOURS) if took < BRISK else max(length // 2, 1) if took > SLOW else length
+
+
+def _is_paused(name: str, kit: Kit) -> bool:
+    return any(one.name == name and one.paused for one in kit.state.integrations.list())
 
 
 def _hour(entry: LedgerEntry) -> tuple[datetime, str]:

@@ -112,7 +112,8 @@ def _one(
         silent=() if integration.bucket.startswith("file:") else silent(checkpoints),
         failing=failing,
         last_delivered_at=max(filter(None, (row["last_delivered_at"] for row in checkpoints)), default=None),
-        lag_p50=loading.get("lag_p50"),
+        # Of a sync that has one before it: the first may find files that were copied from elsewhere.
+        lag_p50=loading.get("lag_p50") if syncs and syncs[-1]["report"] is not loading else None,
         learning=_learning(checkpoints, young),
         report=(last_sync or {}).get("report") or {},
     )

@@ -291,6 +291,14 @@ def test_two_fetches_of_one_account_do_not_double_the_pace(house: House, lookup:
     assert not lookup.asked
 
 
+def test_pausing_ends_a_fetch_after_the_batch_it_is_at(house: House, lookup: Lookup) -> None:
+    house.state.integrations.add(ACME, NOW)
+    lookup.errors = lambda region, number: house.state.integrations.pause("acme", True) if number == 1 else None
+    report = house.history(lookup.url)
+
+    assert (report.loaded, report.pending) == (3, 63)
+
+
 def test_more_days_than_aws_keeps_are_refused(house: House, lookup: Lookup) -> None:
     with pytest.raises(UsageError, match="1 to 90"):
         house.history(lookup.url, days=91)

@@ -31,7 +31,7 @@ from kyra_etl.ports import LogBucket
 T = TypeVar("T")
 R = TypeVar("R")
 
-GROUP_BYTES = 2**20
+GROUP_BYTES = 2**19
 GROUP_FILES = 64
 """Log files fetched by one thread and decoded together, up to so many compressed bytes or files."""
 

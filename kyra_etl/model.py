@@ -357,7 +357,7 @@ class Limits:
     batch_bytes: int = 16 * 2**20
     """Compressed bytes of log files in a batch."""
     batch_files: int = 2_000
-    batch_memory: int = 64 * 2**20
+    batch_memory: int = 32 * 2**20
     """Bytes of decoded rows a batch keeps in memory; more wait in temporary files."""
     max_object_bytes: int = 2 * 2**30
     """Uncompressed size beyond which a log file is quarantined (gzip bombs)."""

@@ -66,7 +66,8 @@ def distinct(keys: pa.Table, content: Callable[[pa.Array], pa.Table], committed:
     """
     ids = pl.DataFrame(pl.from_arrow(keys.select(_KEY))).with_row_index("_row")
     known = pl.DataFrame(pl.from_arrow(committed))
-    suspect = ids.filter(pl.struct(_KEY).is_duplicated()).select("_row")
+    # By hash, which takes a tenth of the memory; whoever is suspected without cause is found innocent below.
+    suspect = ids.filter(pl.col("event_id").hash().is_duplicated()).select("_row")
     if known.height:
         suspect = pl.concat([suspect, ids.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
     if suspect.is_empty():

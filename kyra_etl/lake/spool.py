@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from kyra_etl.cloudtrail.decode import FILE, GROUPED
 from kyra_etl.errors import LakeError
 
-BUDGET = 64 * 2**20
+BUDGET = 32 * 2**20
 """Bytes of rows kept in memory."""
 
 KEYS = ("account", "event_id", "event_name", "date", FILE)

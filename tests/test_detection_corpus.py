@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from kyra_etl.detection.attack import table
 from kyra_etl.detection.review import lint
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.lake.engine import problems
+from kyra_etl.lake.views import load_macros, register
 from kyra_etl.model import SEVERITIES
 
 CORPUS = Corpus.load([resources.detections_dir()])
@@ -130,3 +132,62 @@ def test_hostile_records_stop_no_detection(tmp_path: Path, shared_data: Path) ->
         assert report.events > 500
         assert report.detect.failed == (), state.queue.failing()
         assert report.alerts > 0
+
+
+TABLE = Path(__file__).parent.parent / "docs" / "decisions" / "0013-the-corpus-number-by-number.md"
+
+LISTED = {
+    "root_account_usage": (13, 13),
+    "iam_user_created": (12, 12),
+    "mfa_disabled": (13, 12),
+    "security_group_open": (16, 14),
+    "cloudtrail_disabled": (14, 13),
+    "s3_bucket_public": (22, 16),
+    "unusual_region": (13, 14),
+    "access_key_leaked": (14, 15),
+}
+"""How many cases that must fire (P) and that must not (N) are listed for each of the eight."""
+
+ELSEWHERE = {("cloudtrail_disabled", "P13")}
+"""An absence: tests/test_absence.py."""
+
+
+@pytest.mark.parametrize("id", LISTED)
+def test_every_listed_case_of_the_eight_is_a_case(id: str) -> None:
+    fires, quiet = LISTED[id]
+    wanted = {f"P{n}" for n in range(1, fires + 1)} | {f"N{n}" for n in range(1, quiet + 1)}
+    labels = {label for case in CASES if case.detection == id for label in re.findall(r"\b[PN]\d+\b", case.name)}
+
+    assert labels == wanted - {label for detection, label in ELSEWHERE if detection == id}
+
+
+def test_every_number_of_the_ranked_list_is_a_detection_or_refused_with_a_reason() -> None:
+    rows = re.findall(r"^\| (\d+|extra) \| (.+) \| (.+) \|$", TABLE.read_text(), re.MULTILINE)
+    known = {detection.id for detection in CORPUS.detections}
+
+    assert [number for number, _, _ in rows] == [*(str(number) for number in range(9, 68)), *["extra"] * 10]
+    for _, names, what in rows:
+        assert what if names == "refused" else set(re.findall(r"`(\w+)`", names)) <= known
+    named = {name for _, names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert known == named | LISTED.keys()
+
+
+def test_every_query_of_a_runbook_runs(tmp_path: Path) -> None:
+    """With its … filled in: what an analyst pastes at three in the morning must not be wrong."""
+    import duckdb
+
+    shell = duckdb.connect()
+    register(shell)
+    load_macros(shell, resources.views_dir())
+    queries, broken = 0, []
+    for detection in CORPUS.detections:
+        for step in detection.runbook.splitlines():
+            for query in re.findall(r"(SELECT .+?)(?:\.(?=\s|$)|$)", step):
+                filled = query.replace("'…'", "'2026-01-01'").replace("…", "x")
+                queries += 1
+                try:
+                    shell.execute(filled)
+                except duckdb.Error as error:
+                    broken.append(f"{detection.id}: {filled}: {error}")
+    assert not broken, "\n".join(broken)
+    assert queries > 50

@@ -20,7 +20,7 @@
 -- lookback     = "30m"
 -- runbook      = """
 -- 1. Ask the actor, not by way of the same account: was this them, and for whom is the key?
--- 2. What does the key do? SELECT * FROM events WHERE user_access_key_id = 'AKIA…' ORDER BY event_time (its id is in response_elements).
+-- 2. What does the key do? SELECT * FROM events WHERE user_access_key_id = 'AKIA…' ORDER BY event_time. Its id is in response_elements.
 -- 3. If it was not wanted: aws iam update-access-key --user-name … --access-key-id … --status Inactive; delete it later.
 -- 4. Then the actor: SELECT * FROM events WHERE principal = '…' AND event_source = 'iam.amazonaws.com' ORDER BY event_time.
 -- 5. What may the user do? Rotate the user's other keys and the actor's.

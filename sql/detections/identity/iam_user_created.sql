@@ -65,8 +65,7 @@ furnished AS (
           OR regexp_matches(lower(last_part(json_extract_string(request_parameters, '$.policyArn'))), 'admin'))
         THEN 'rights'
       WHEN event_name = 'PutUserPolicy'
-        AND regexp_matches(json_extract_string(request_parameters, '$.policyDocument'),
-          '"Action"\s*:\s*(\[\s*)?"(\*|iam:\*|\*:\*)"') THEN 'rights'
+        AND coalesce(policy_power(policy_document(request_parameters, '$.policyDocument')) IN ('everything', 'rights'), false) THEN 'rights'
       WHEN event_name = 'AddUserToGroup'
         AND list_contains(getvariable('iam_user_created_admin_groups'), lower(json_extract_string(request_parameters, '$.groupName')))
         THEN 'rights'

@@ -24,7 +24,7 @@
 -- 2. What does the permission set allow? aws sso-admin list-managed-policies-in-permission-set, get-inline-policy-for-permission-set.
 -- 3. Where is it assigned? aws sso-admin list-account-assignments; SELECT * FROM events WHERE event_name = 'CreateAccountAssignment' ORDER BY event_time.
 -- 4. If it was not wanted: delete the assignment, detach the policy, provision the permission set again, disable the user, end its sessions.
--- 5. What was done with it? SELECT * FROM events WHERE actor_kind = 'sso' AND session_name = '…' ORDER BY event_time, in all accounts.
+-- 5. What was done with it? SELECT * FROM events WHERE actor_kind = 'sso' AND session_name = '…' ORDER BY event_time. Look in all accounts.
 -- """
 -- references   = [
 --   "https://docs.aws.amazon.com/singlesignon/latest/APIReference/API_CreateAccountAssignment.html",

@@ -164,6 +164,27 @@ bursts AS (
   WHERE tool <> '' OR (access_key IS NOT NULL AND (dormant OR new_net AND success)) AND NOT asked
   GROUP BY ALL
 ),
+-- One key in three far networks at once: it is in several hands.
+scattered AS (
+  SELECT account, user_access_key_id
+  FROM events
+  WHERE access_key_kind = 'AKIA' AND source_kind IN ('public_v4', 'public_v6') AND actor_kind <> 'aws_service'
+  GROUP BY ALL
+  HAVING count(DISTINCT wide_net(source_net)) >= 3
+),
+hands AS (
+  SELECT
+    e.account, e.user_access_key_id AS access_key, e.principal, e.event_id, e.event_time, e.aws_region, e.source_ip_address,
+    list_distinct(list(wide_net(e.source_net)) OVER recent) AS places,
+    list_distinct(list(e.event_id) OVER recent) AS ids
+  FROM events AS e
+  SEMI JOIN scattered AS s ON s.account = e.account AND s.user_access_key_id = e.user_access_key_id
+  WHERE e.source_kind IN ('public_v4', 'public_v6') AND e.actor_kind <> 'aws_service'
+    AND NOT list_contains(getvariable('access_key_leaked_roaming_principals'), e.principal)
+    AND NOT in_networks(e.source_ip_address, e.source_net, getvariable('access_key_leaked_known_networks'))
+  WINDOW recent AS (
+    PARTITION BY e.account, e.user_access_key_id ORDER BY e.event_time RANGE BETWEEN INTERVAL 10 MINUTE PRECEDING AND CURRENT ROW)
+),
 -- AWS found the key in public, and attached its quarantine; or somebody took it off.
 quarantined AS (
   SELECT
@@ -226,6 +247,17 @@ found AS (
     CASE WHEN taken_off THEN 'high' ELSE 'critical' END AS severity,
     [event_id] AS event_ids
   FROM quarantined
+  UNION ALL BY NAME
+  SELECT
+    event_id, event_time, account, aws_region, principal, source_ip_address,
+    access_key AS credential,
+    'several places' AS place,
+    access_key AS target,
+    concat(access_key, ' was used from ', len(places), ' far networks within ten minutes') AS summary,
+    'medium' AS severity,
+    ids AS event_ids
+  FROM hands
+  WHERE len(places) >= 3
 )
 SELECT
   event_id,

@@ -47,6 +47,9 @@ def sections(integration: Integration, wanted: Mapping[str, Document]) -> list[S
     if integration.organization_id is not None:
         title = "For the whole organization: the same, with this trail; run it in the management account"
         found.append(Section(title, tuple(_organization_trail(integration)), needed=False))
+    else:
+        how = f"kyra integration change {integration.name} --organization o-..., then this command again"
+        found.append(Section(f"For a whole organization: {how}", (), needed=False))
     title = (
         "If reads and writes of objects, and calls of functions, are to be recorded too (AWS charges for data events)"
     )

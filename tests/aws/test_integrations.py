@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kyra_etl.errors import UsageError
-from kyra_etl.integrations import make_integration, new_external_id
+from kyra_etl.integrations import changed, make_integration, new_external_id
 from kyra_etl.model import Integration
 
 NOW = datetime(2026, 3, 4)
@@ -24,6 +25,8 @@ RIGHT: dict[str, Any] = {
     "prefix": "org/trail",
     "sns_topic_arn": "arn:aws:sns:eu-west-1:012345678901:cloudtrail",
     "queue_url": QUEUE,
+    "organization_id": "o-a1b2c3d4e5",
+    "additions": ("event-selectors", "public-keys"),
 }
 
 
@@ -67,6 +70,10 @@ def test_right_values_are_kept_as_given() -> None:
         ("queue_url", "arn:aws:sqs:eu-west-1:012345678901:x", QUEUE),
         ("queue_url", "http://sqs.eu-west-1.amazonaws.com/012345678901/x", QUEUE),
         ("queue_url", "https://sqs.eu-west-1.evil.example/012345678901/x", QUEUE),
+        ("organization_id", "r-abcd", "o-a1b2c3d4e5"),
+        ("organization_id", "o-short", "o-a1b2c3d4e5"),
+        ("organization_id", "O-A1B2C3D4E5", "o-a1b2c3d4e5"),
+        ("additions", ["kms"], "event-selectors"),
         ("external_id", "x", "2 to 1224"),
         ("external_id", "has a space", "2 to 1224"),
         ("name", "Production", "production"),
@@ -144,6 +151,29 @@ def test_a_folder_is_a_bucket_that_needs_nothing_else() -> None:
         made(bucket="file:///srv/logs", role_arn=RIGHT["role_arn"])
     with pytest.raises(UsageError, match="not the address of a folder"):
         made(bucket="file:logs")
+
+
+def test_a_change_keeps_what_is_not_given_and_takes_back_what_is_empty() -> None:
+    before = make_integration(**RIGHT, now=NOW)
+    assert changed(before) == before
+    after = changed(before, prefix="", region="us-east-1", queue_url="", organization_id=None)
+    assert after == replace(before, prefix="", region="us-east-1", queue_url=None)
+    renewed = changed(before, external_id="")
+    assert renewed.external_id not in (None, before.external_id)
+
+
+def test_another_role_brings_its_own_account_unless_another_was_given() -> None:
+    role = "arn:aws:iam::444455556666:role/kyra-etl"
+    assert changed(make_integration(**RIGHT, now=NOW), role_arn=role).account_id == "444455556666"
+    told = make_integration(**{**RIGHT, "account_id": "777788889999"}, now=NOW)
+    assert changed(told, role_arn=role).account_id == "777788889999"
+
+
+def test_a_folder_may_be_moved() -> None:
+    folder = made(bucket="file:///srv/logs")
+    assert changed(folder, bucket="file:///srv/other") == replace(folder, bucket="file:///srv/other")
+    with pytest.raises(UsageError, match="--organization means nothing for a folder"):
+        changed(folder, organization_id="o-a1b2c3d4e5")
 
 
 @given(st.fixed_dictionaries({}, optional={name: st.text(max_size=60) for name in RIGHT}))

@@ -345,7 +345,7 @@ def _explained(error: duckdb.Error) -> KyraError:
     if isinstance(error, duckdb.IOException) or ".parquet" in text:
         return LakeError(
             f"The lake cannot be read: {text}",
-            "Restore the file from a backup, or read around it with --skip-damaged.",
+            "`kyra maintain check` tells all that is wrong. Restore the file, or read around it with --skip-damaged.",
         )
     if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
         return QueryError(text, _remedy())

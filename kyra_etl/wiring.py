@@ -199,16 +199,15 @@ def analyst(parts: Parts, skipped: Skipped | None = None) -> Analyst:
             known = [file for file in known if file not in damaged]
         return lake.readable(known)
 
-    def prepare(connection: DuckDBPyConnection, sql: str) -> None:
+    def prepare(connection: DuckDBPyConnection, sql: str) -> bool:
         lake.register(connection)
         words = set(re.findall(r"\w+", sql.lower()))
-        if words & {
-            *views.macro_names(resources.views_dir()),
-            "duckdb_functions",
-        }:  # they take longer than most queries
+        named = bool(words & {*views.macro_names(resources.views_dir()), "duckdb_functions"})
+        if named:  # not always: they take longer than most queries
             views.load_macros(connection, resources.views_dir())
         if "getvariable" in words:
             views.set_params(connection, parts.corpus.detections)
+        return named
 
     return Analyst(files, _relations(parts), seconds=parts.config.query_seconds, prepare=prepare)
 

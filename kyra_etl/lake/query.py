@@ -94,7 +94,7 @@ class Analyst:
     """Answers queries, each within `seconds`.
 
     `prepare` is called with a new connection and the query, before the locks close: for macros, variables, and file
-    systems.
+    systems. It says whether there are table macros now.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Analyst:
         rows: Rows,
         *,
         seconds: float,
-        prepare: Callable[[duckdb.DuckDBPyConnection, str], None] = lambda connection, sql: None,
+        prepare: Callable[[duckdb.DuckDBPyConnection, str], bool] = lambda connection, sql: False,
     ) -> None:
         self._files, self._rows, self._seconds, self._prepare = files, rows, seconds, prepare
 
@@ -224,8 +224,7 @@ class Analyst:
     def _connect(self, sql: str, within: Reach, alike: bool) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config=_CONFIG)
         connection.execute("SET TimeZone = 'UTC'")
-        self._prepare(connection, sql)
-        mentioned = _mentioned(connection, sql)
+        mentioned = _mentioned(connection, sql) if self._prepare(connection, sql) else _words(sql)
         allowed: list[str] = []
         for name in NAMES:
             # What the query does not mention stays empty: the ledger alone may be large.

@@ -138,9 +138,10 @@ def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Map
 def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Load every macro of `sql/views/macros/`; raises LakeError naming the file that is broken.
 
-    Table macros are bound as they are made: relations that are not there yet are made, empty, for them to name.
+    Table macros are bound as they are made: the relations they name are made, empty.
     """
-    register(connection)
+    for name, schema in (("events", EVENTS), ("activity", ACTIVITY)):
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {reading(schema, ())}")
     for path in sorted(folder.glob("macros/*.sql")):
         try:
             connection.execute(path.read_text(encoding="utf-8"))

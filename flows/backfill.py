@@ -11,9 +11,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import verbs
+from flows import spread, verbs
 from flows.outcome import conclude, error_of, is_transient, leave_artifacts, plan_rows, plan_summary, summary
 from flows.progress import ProgressArtifact
+from kyra_etl import config
 from kyra_etl.backfill import Plan
 from kyra_etl.model import RunReport, Window
 
@@ -43,9 +44,8 @@ def backfill_integration(name: str, window: Window, accounts: list[str] | None) 
     days = window.days()
     progress = ProgressArtifact("backfill-progress", len(days))
     done: list[tuple[str, RunReport]] = []
-    for day, report in zip(
-        days, verbs.backfill(name, window, accounts, progress), strict=False
-    ):  # none of days to come
+    reports = verbs.backfill(name, window, accounts, progress, spread.chosen(config.load()))
+    for day, report in zip(days, reports, strict=False):  # none of days to come
         done.append((day.isoformat(), report))
         progress.advance_day(summary([report for _, report in done]))
     progress.finish(summary([report for _, report in done]))

@@ -9,8 +9,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import verbs
+from flows import spread, verbs
 from flows.outcome import conclude, error_of, is_transient, leave_artifacts, summary
+from kyra_etl import config
 from kyra_etl.model import RunReport
 
 
@@ -29,7 +30,7 @@ def _run_name() -> str:
 )
 def sync_integration(name: str) -> RunReport:
     """What `kyra sync NAME` does."""
-    return verbs.sync(name)
+    return verbs.sync(name, spread.chosen(config.load()))
 
 
 @flow(name="sync", flow_run_name=_run_name)

@@ -19,7 +19,8 @@ from kyra_etl.maintain.compact import compact as _compact
 from kyra_etl.maintain.retain import RetainReport
 from kyra_etl.maintain.retain import retain as _retain
 from kyra_etl.model import Alert, Probe, RunReport, Window
-from kyra_etl.ports import Progress, Silent
+from kyra_etl.ports import Progress, Silent, Spread
+from kyra_etl.run import load_handed_out
 from kyra_etl.sync import sync as _sync
 
 log = logging.getLogger("kyra_etl.flows")
@@ -31,7 +32,7 @@ def integration_names() -> list[str]:
         return [integration.name for integration in parts.state.integrations.list() if not integration.paused]
 
 
-def sync(name: str) -> RunReport:
+def sync(name: str, spread: Spread | None = None) -> RunReport:
     """What `kyra sync NAME` does."""
     with wiring.open(config.load()) as parts:
         _tell_problems(parts)
@@ -40,6 +41,7 @@ def sync(name: str) -> RunReport:
             integration,
             bucket=wiring.bucket_of(parts, integration),
             queue=wiring.queue_of(parts, integration),
+            spread=spread,
             **parts.for_run(),
         )
 
@@ -60,7 +62,11 @@ def plan(name: str, window: Window, accounts: Sequence[str] | None) -> Plan:
 
 
 def backfill(
-    name: str, window: Window, accounts: Sequence[str] | None, progress: Progress | None = None
+    name: str,
+    window: Window,
+    accounts: Sequence[str] | None,
+    progress: Progress | None = None,
+    spread: Spread | None = None,
 ) -> Iterator[RunReport]:
     """What `kyra backfill NAME` does: a report a day."""
     with wiring.open(config.load()) as parts:
@@ -72,8 +78,15 @@ def backfill(
             bucket=wiring.bucket_of(parts, integration),
             accounts=accounts,
             progress=progress,
+            spread=spread,
             **parts.for_run(),
         )
+
+
+def load_batch(batch_id: str) -> bool:
+    """Load a batch that a sync or backfill has planned and handed out, on this machine or another."""
+    with wiring.open(config.load()) as parts:
+        return load_handed_out(batch_id, bucket_of=lambda one: wiring.bucket_of(parts, one), **parts.for_run())
 
 
 def alerts(reports: Sequence[RunReport]) -> list[Alert]:

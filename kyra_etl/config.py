@@ -64,6 +64,9 @@ class Config:
     serve_port: int
     metrics_port: int
     log_format: str
+    task_runner: str
+    task_workers: int
+    dask_address: str | None
     query_seconds: int
     limits: Limits
     detections: Detections
@@ -127,6 +130,7 @@ def _one_of(*names: str) -> Callable[[Any, Path], str]:
 
 
 LOGS = ("text", "json")
+RUNNERS = ("threads", "processes", "dask")
 
 _LIMITS = Limits()
 _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
@@ -159,6 +163,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("serve_port", "Port of the Prefect server of `kyra serve`", _whole(1, 65_535), 4200),
     Setting("metrics_port", "Port of the metrics of `kyra serve`; 0 for none", _whole(0, 65_535), 4201),
     Setting("log_format", "json for a line of JSON an event, on standard error; text for none", _one_of(*LOGS), "text"),
+    Setting("task_runner", "What flows load batches by: threads, processes or dask", _one_of(*RUNNERS), "threads"),
+    Setting("task_workers", "Processes or local Dask workers; 0 for one a core", _whole(0, 1024), 0),
+    Setting("dask_address", "Address of a Dask scheduler; without it, a local cluster", _text),
     Setting("query_seconds", "Seconds after which a query is stopped", _whole(1, 86_400), 300),
     *(Setting(key, about, _whole(least, most), getattr(_LIMITS, key)) for key, about, least, most in _BOUNDS),
 )

@@ -34,14 +34,17 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
 class Server:
     """A running `kyra serve` and its API."""
 
-    def __init__(self, home: Path, bucket: Path, port: int) -> None:
+    def __init__(self, home: Path, bucket: Path, port: int, **settings: str) -> None:
         self.home, self.bucket, self.url = home, bucket, f"http://127.0.0.1:{port}/api"
         self.metrics = f"http://127.0.0.1:{(metrics := free_port())}/metrics"
         env = {**os.environ, "KYRA_HOME": str(home), "KYRA_SYNC_SECONDS": "10", "KYRA_LOG_FORMAT": "json"}
-        env["KYRA_METRICS_PORT"] = str(metrics)
+        env |= {"KYRA_METRICS_PORT": str(metrics), **settings}
         command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
 
@@ -72,9 +75,9 @@ class Server:
         (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
         return dict(found)
 
-    def ended(self, run_id: str) -> dict[str, Any]:
+    def ended(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
         """The run, once it has come to its end."""
-        self.wait(lambda: self.run(run_id)["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), run_id)
+        self.wait(lambda: self.run(run_id)["state"]["type"] in ENDS, run_id, seconds)
         return self.run(run_id)
 
     def artifacts(self, key: str) -> list[dict[str, Any]]:
@@ -164,6 +167,7 @@ def events_in(home: Path) -> tuple[int, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("serve")
 def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: Server) -> None:
     found = server.wait(lambda: len(server.deployments()) == 4 and server.deployments(), "the deployments", 150)
     assert set(found) == {"sync", "backfill", "check", "maintain"}

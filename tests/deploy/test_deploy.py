@@ -1,0 +1,122 @@
+"""The files under deploy/, as far as they can be checked without an engine: parsed, and held to what the code knows."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from kyra_etl.cli import app
+from kyra_etl.config import SETTINGS
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+ROOT = DEPLOY.parent
+VARIABLES = {setting.variable for setting in SETTINGS} | {"KYRA_HOME", "KYRA_DEBUG"}
+VERBS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def files() -> list[Path]:
+    folders = ("docker", "systemd", "helm")
+    return sorted(path for folder in folders for path in (DEPLOY / folder).iterdir())
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+def test_every_variable_is_one_of_ours(path: Path) -> None:
+    assert set(re.findall(r"\bKYRA_[A-Z_]+\b", path.read_text())) - VARIABLES == set()
+
+
+def test_the_image_runs_what_the_lock_pins_as_a_user_without_rights() -> None:
+    text = (DEPLOY / "docker/Dockerfile").read_text()
+    steps = [line.split(maxsplit=1) for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    copied = [step[1].split() for step in steps if step[0] == "COPY" and not step[1].startswith("--from")]
+
+    assert all((ROOT / source).exists() for *sources, _ in copied for source in sources)
+    assert "--require-hashes -r requirements.lock" in text
+    names = [name for name, _ in steps]
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert dict(steps)["USER"] == "kyra"
+    assert {"HEALTHCHECK", "VOLUME"} <= set(names)
+    assert yaml.safe_load(dict(steps)["CMD"]) == ["serve"]
+    assert yaml.safe_load(dict(steps)["HEALTHCHECK"].split("CMD ")[1])[1] in VERBS
+
+
+def test_services_wait_for_healthy_ones_and_none_runs_as_root_or_listens_abroad(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert set(services) == {"postgres", "prefect", "runner", "metrics"}
+    for name, service in services.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            assert wanted["condition"] == "service_started" or "healthcheck" in services[other]
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        if name != "postgres":
+            assert service["user"] == "kyra"
+            assert service["cap_drop"] == ["ALL"]
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in compose["volumes"]
+        for config in service.get("configs", []):
+            assert config["source"] in compose["configs"]
+    assert services["metrics"]["command"][0] in VERBS
+    assert "flows.deployments" in services["runner"]["entrypoint"][-1]
+
+
+def test_what_compose_asks_for_is_in_the_example_of_its_settings() -> None:
+    wanted = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "docker/compose.yaml").read_text()))
+    lines = (DEPLOY / "docker/.env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+    assert wanted <= set(given)
+    assert {name: given[name] for name in given if re.search("PASSWORD|KEY", name)} == {
+        "POSTGRES_PASSWORD": "",
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+    }, "an example holds no secret"
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_are_complete_and_run_verbs_that_exist(path: Path) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(path.read_text())
+
+    assert unit["Unit"]["Description"]
+    if path.suffix == ".timer":
+        assert path.with_suffix(".service").exists()
+        assert unit["Install"]["WantedBy"] == "timers.target"
+        return
+    service = unit["Service"]
+    assert service["ExecStart"].split()[1] in VERBS
+    assert service["User"] == "kyra"
+    assert service["NoNewPrivileges"] == "yes"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_has_nothing_to_say_about_the_units(path: Path) -> None:
+    ran = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True)
+    said = [line for line in ran.stderr.splitlines() if path.name in line and "not executable" not in line]
+
+    assert [line for line in said if "No such file" not in line] == []
+
+
+def test_values_for_prefects_charts_name_the_pool_of_prefect_yaml() -> None:
+    worker = yaml.safe_load((DEPLOY / "helm/prefect-worker.yaml").read_text())["worker"]
+    pools = {one["work_pool"]["name"] for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+
+    assert {worker["config"]["workPool"]} == pools
+    assert worker["containerSecurityContext"]["runAsNonRoot"] is True
+    assert yaml.safe_load((DEPLOY / "helm/prefect-server.yaml").read_text())["server"]["replicaCount"] == 1

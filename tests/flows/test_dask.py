@@ -1,0 +1,89 @@
+"""A backfill spread over Dask's workers: PostgreSQL holds the state, S3 over HTTP the lake and the log files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import duckdb
+import pytest
+
+from kyra_etl.lake import S3Options, open_lake
+from kyra_etl.model import Integration
+from kyra_etl.state import State
+from tests import postgres as installed
+from tests.flows.test_end_to_end import ACCOUNT, LONG_AGO, Server, free_port
+
+DAYS, FILES, EVENTS = 2, 6, 50
+
+
+@pytest.fixture
+def server(
+    kyra_home: Path, s3_server: str, postgres: installed.Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    """`kyra serve` with two Dask workers that load batches of two log files each."""
+    for name, value in {
+        "STATE_URL": postgres.create(),
+        "LAKE": "s3://lake/kyra",
+        "LAKE_ENDPOINT_URL": s3_server,
+        "AWS_ENDPOINT_URL": s3_server,
+        "TASK_RUNNER": "dask",
+        "TASK_WORKERS": "2",
+        "BATCH_FILES": "2",
+    }.items():
+        monkeypatch.setenv(f"KYRA_{name}", value)
+    s3 = boto3.client("s3", endpoint_url=s3_server)
+    for bucket in ("lake", "trail"):
+        s3.create_bucket(Bucket=bucket)
+    for day in (LONG_AGO + timedelta(days=n) for n in range(DAYS)):
+        for number in range(FILES):
+            records = [record(f"{day}-{number}-{n}", f"{day}") for n in range(EVENTS)]
+            body = gzip.compress(json.dumps({"Records": records}).encode())
+            folder = f"AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/{day:%Y/%m/%d}"
+            s3.put_object(Bucket="trail", Key=f"{folder}/{number}.json.gz", Body=body)
+    with State.open(os.environ["KYRA_STATE_URL"]) as state:
+        state.integrations.add(Integration("acme", "trail", account_id=ACCOUNT, paused=False), state.now())
+    started = Server(kyra_home, kyra_home, free_port(), KYRA_SYNC_SECONDS="86400")
+    yield started
+    if started.process.poll() is None:
+        started.process.kill()
+    started.process.communicate()
+
+
+def record(event_id: str, day: str) -> dict[str, Any]:
+    return {
+        "eventVersion": "1.11",
+        "eventTime": f"{day}T01:02:03Z",
+        "eventID": event_id,
+        "eventSource": "ec2.amazonaws.com",
+        "eventName": "DescribeInstances",
+        "awsRegion": "us-east-1",
+        "recipientAccountId": ACCOUNT,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("serve")
+def test_a_backfill_by_two_dask_workers_is_exact(server: Server, s3_server: str) -> None:
+    server.wait(lambda: len(server.deployments()) == 4, "the deployments", 240)
+    last = LONG_AGO + timedelta(days=DAYS - 1)
+    run = server.ended(server.start("backfill", integration="acme", start=f"{LONG_AGO}", end=f"{last}"), 240)
+
+    assert run["state"]["type"] == "COMPLETED", run["state"]
+    assert run["state"]["message"].startswith(f"acme: {DAYS * FILES} log files loaded, {DAYS * FILES * EVENTS} new")
+    tasks = server.ask("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+    assert sum(task["name"].startswith("load ") for task in tasks) == DAYS * FILES / 2
+    lake = open_lake("s3://lake/kyra", S3Options(s3_server, "us-east-1", "testing", "testing"))
+    connection = duckdb.connect()
+    lake.register(connection)
+    found = connection.execute(
+        "SELECT count(*), count(DISTINCT event_id) FROM read_parquet(?)", [lake.uri("events/*/*/*.parquet")]
+    ).fetchall()
+    assert found == [(DAYS * FILES * EVENTS,) * 2]
+    assert server.stop()[0] == 0

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def call(event_id: str, name: str, **fields: Any) -> dict[str, Any]:
     return {
         "eventVersion": "1.11",
         "eventID": event_id,
-        "eventTime": f"{NOW:%Y-%m-%d}T00:00:01Z",
+        "eventTime": f"{NOW - timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}",
         "eventSource": "ec2.amazonaws.com",
         "eventName": name,
         "awsRegion": "eu-west-1",

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from docs import transcripts  # noqa: E402
+from docs import coverage, transcripts  # noqa: E402
 
 
 def columns(relation: str) -> str:
@@ -293,6 +293,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "detections": detections,
     "catalogue": catalogue,
     "macros": macros,
+    "overview": coverage.overview,
+    "coverage": coverage.coverage,
     "permission_policy": permission_policy,
     "trust_policy": trust_policy,
     "additions": additions,

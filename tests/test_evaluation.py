@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from evaluation import organization
 from evaluation.guards import GUARDS, Guard, tried
-from evaluation.parts import calm
+from evaluation.mutation import TARGET, mutants, survey
+from evaluation.parts import boogy_parser, calm, invictus, recorded, stratus, verified
 from evaluation.road import USER_AGENT, neutral, play
 from kyra_etl import resources
+from kyra_etl.cases import load_cases
 from kyra_etl.detection.rule import Corpus
 
 CORPUS = Corpus.load([resources.detections_dir()])
+CASES = load_cases([resources.cases_dir()])
 
 
 # ── the benign organization ──
@@ -49,3 +55,40 @@ def test_without_its_guard_noise_makes_alerts(guard: Guard) -> None:
 def test_attack_tools_do_not_name_themselves() -> None:
     assert neutral({"userAgent": "stratus-red-team_1"})["userAgent"] == USER_AGENT
     assert neutral({"eventName": "RotateKey"}) == {"eventName": "RotateKey"}
+
+
+def test_what_is_recorded_as_verified_is_named_by_the_detections() -> None:
+    for id_, by in recorded().items():
+        assert {id_} <= set.intersection(*({tag.id for tag in CORPUS.get(one).attack} for one in by)), id_
+
+
+def test_recorded_attacks_are_caught_as_the_documents_say(shared_data: Path) -> None:
+    parts = [stratus(CORPUS, shared_data), invictus(CORPUS, shared_data)]
+
+    assert [what for part in parts for what, holds in part.targets if not holds] == []
+    assert verified(parts) == recorded()
+
+
+def test_records_like_productions_are_quiet(shared_data: Path) -> None:
+    assert [what for what, holds in boogy_parser(CORPUS, shared_data).targets if not holds] == []
+
+
+# ── mutation ──
+
+
+def test_cases_notice_when_a_detections_meaning_changes() -> None:
+    """A few changes of three small detections; `make mutate` makes all of them, of all."""
+    done = [
+        survey(CORPUS.get(id_), [case for case in CASES if case.detection == id_], sample=5)
+        for id_ in ("console_login_without_mfa", "mfa_failures", "policy_grants_admin")
+    ]
+
+    assert sum(one.tried for one in done) >= 10
+    assert sum(one.killed for one in done) >= TARGET * sum(one.tried for one in done), done
+
+
+def test_mutants_are_of_every_kind_and_none_is_the_original() -> None:
+    kinds = Counter(mutant.kind for mutant in mutants(CORPUS.get("kms_key_destruction")))
+
+    assert kinds.keys() == {"success", "source", "condition", "severity"}
+    assert all(mutant.sql != CORPUS.get("mfa_failures").sql for mutant in mutants(CORPUS.get("mfa_failures")))

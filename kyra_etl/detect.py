@@ -36,7 +36,9 @@ class _Tally:
     changed: dict[str, None] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    rows: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     days: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def report(self) -> DetectReport:
         return DetectReport(
@@ -49,6 +51,7 @@ class _Tally:
             alert_ids=tuple({**self.new, **self.changed}),
             seconds={name: round(seconds, 4) for name, seconds in self.seconds.items()},
             days=self.days,
+            costs=self.costs,
         )
 
 
@@ -157,7 +160,24 @@ def detect_window(
     # Evidence around midnight has a finding judged on two days: it counts once, on the day of its own event.
     tally.findings = len(found)
     tally.days = _by_day(found.values())
+    tally.costs = _costs(found.values(), len(days), tally)
     return tally.report()
+
+
+def _costs(findings: Iterable[Finding], days: int, tally: _Tally) -> dict[str, dict[str, float]]:
+    """What each detection that was run would mean: alerts, alerts a day, and what they cost in rows and seconds."""
+    alerts: defaultdict[str, set[str]] = defaultdict(set)
+    for finding in findings:
+        alerts[finding.detection].add(finding.alert_id)
+    return {
+        name: {
+            "alerts": len(alerts[name]),
+            "alerts_a_day": round(len(alerts[name]) / days, 2),
+            "rows": tally.rows[name],
+            "seconds": round(seconds, 3),
+        }
+        for name, seconds in sorted(tally.seconds.items())
+    }
 
 
 def _by_day(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]:
@@ -183,6 +203,7 @@ def _evaluate(engine: Engine, detection: Detection, batches: Collection[str] | N
         findings = engine.evaluate(detection, batches)
     finally:
         tally.seconds[detection.id] += perf_counter() - begun
+        tally.rows[detection.id] += engine.rows
     tally.findings += len(findings)
     return findings
 

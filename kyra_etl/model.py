@@ -281,6 +281,8 @@ class DetectReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     days: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     """Of a back-test: {day: {detection: {"findings": …, "alerts": …}}}."""
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of a back-test, by detection: alerts, alerts_a_day, rows looked at, and seconds."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

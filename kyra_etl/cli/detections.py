@@ -14,6 +14,7 @@ from kyra_etl.errors import UsageError
 
 if TYPE_CHECKING:
     from kyra_etl.detection.rule import Corpus, Detection
+    from kyra_etl.wiring import Parts
 
 app = typer.Typer(help="The detections: list, read, test, lint, begin a new one.", no_args_is_help=True)
 
@@ -49,8 +50,9 @@ def show_(id: Id, json: Json = False) -> None:
     with opened() as parts:
         found = parts.corpus.get(id)
         enabled = found in parts.corpus.detections
+        took = _took(parts, id)
     if json:
-        emit({**_plain(found, enabled=enabled), "sql": found.sql})
+        emit({**_plain(found, enabled=enabled), "seconds": took, "sql": found.sql})
         return
     show(
         facts(
@@ -60,6 +62,7 @@ def show_(id: Id, json: Json = False) -> None:
                 ("enabled", enabled),
                 ("group by", ", ".join(found.group_by)),
                 ("within", span(found.group_window.total_seconds())),
+                ("last took", None if took is None else f"{took * 1000:.0f} ms"),
                 ("file", found.path),
             ]
         )
@@ -177,6 +180,12 @@ def new(
     else:
         show("\n".join(str(path) for path in files))
         say(f"Change them, then: kyra detections test {id}")
+
+
+def _took(parts: Parts, id: str) -> float | None:
+    """Seconds it took in the latest run that it had something to look at; None when there was none of late."""
+    reports = (run["report"] for run in parts.state.runs.recent(limit=100) if run["report"])
+    return next((seconds[id] for report in reports if id in (seconds := report["detect"]["seconds"])), None)
 
 
 def _chosen(corpus: Corpus, ids: list[str] | None) -> list[Detection]:

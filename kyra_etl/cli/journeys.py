@@ -288,6 +288,11 @@ def _show_detected(report: DetectReport, *, dry_run: bool) -> None:
     ]
     if rows:
         show(table(("day", "detection", "findings", "alerts"), rows))
+    names = ("alerts", "alerts_a_day", "rows", "seconds")
+    costs = [(name, *(cost[key] for key in names)) for name, cost in report.costs.items() if cost["rows"]]
+    if costs:
+        show()
+        show(table(("detection", "alerts", "alerts a day", "rows", "seconds"), costs))
 
 
 def _first_day(parts: Parts) -> str:

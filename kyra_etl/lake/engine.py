@@ -83,6 +83,11 @@ class Engine:
         views.register_rows(self._connection, "alerts", views.ALERTS, alerts)
         views.register_rows(self._connection, "alert_events", views.ALERT_EVENTS, alert_events)
 
+    @property
+    def rows(self) -> int:
+        """Rows that the last detection looked at."""
+        return self._relations.rows
+
     def span(self) -> tuple[datetime, datetime] | None:
         """When the first and the last of the new events happened."""
         return self._relations.span()

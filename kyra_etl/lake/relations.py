@@ -95,6 +95,9 @@ class Relations:
         self._connection, self._lake, self._committed, self._trusted = connection, lake, committed, trusted
         self._seen: list[_Seen] = []
         self._chosen: frozenset[str] | None = frozenset()
+        self._taken_rows = 0
+        self.rows = 0
+        """Rows that the last detection looked at, as far as they were read for it."""
         self._execute(f"CREATE OR REPLACE TEMP TABLE _no_activity AS {reading(ACTIVITY, ())}")
         self._shared = _Shared()
 
@@ -111,7 +114,8 @@ class Relations:
         """
         files = listed()
         source = f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) WHERE {within}"
-        small = (sum(file.rows for file in files) if rows is None else rows) <= IN_MEMORY
+        self._taken_rows = sum(file.rows for file in files) if rows is None else rows
+        small = self._taken_rows <= IN_MEMORY
         self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {source if small else reading(EVENTS, ())}")
         self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else source}")
         self._chosen = frozenset()
@@ -141,6 +145,7 @@ class Relations:
         if not seen:
             return False
         self._choose(batch_ids)
+        self.rows = self._taken_rows
         spans = self._spans(detection, seen, 2 * detection.lookback)
         around = (
             self._events(detection, spans) if detection.lookback else f"SELECT {self._columns([detection])} FROM _new"
@@ -205,11 +210,12 @@ class Relations:
         if detection.only_named:
             within += f" AND event_name IN ({_listed(detection.event_names)})"
         shared = self._shared
+        first, last = min(span.first for span in spans), max(span.last for span in spans)
+        files = self._near("events", {span.account for span in spans}, first, last)
+        self.rows = sum(file.rows for file in files)
         for table, sharing in (("_named", shared.named), ("_wide", shared.wide)):
             if detection in sharing and self._share_events(table, sharing):
                 return f"SELECT * FROM {table} AS e WHERE {within}"
-        first, last = min(span.first for span in spans), max(span.last for span in spans)
-        files = self._near("events", {span.account for span in spans}, first, last)
         near = f"event_time BETWEEN {moment(first)} AND {moment(last)}"
         return f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) AS e WHERE {near} AND {within}"
 
@@ -249,12 +255,14 @@ class Relations:
     def _activity(self, detection: Detection, spans: Sequence[Span]) -> str:
         accounts = {span.account for span in spans}
         first, last = _back(spans, detection.baseline)
+        files = self._near("activity", accounts, first, last)
+        self.rows += sum(file.rows for file in files)
         if detection in self._shared.learning and self._share_activity():
             return (
                 f"SELECT * FROM _activity WHERE account IN ({_listed(accounts)}) "
                 f"AND date BETWEEN DATE '{first.date()}' AND DATE '{last.date()}'"
             )
-        return reading(ACTIVITY, self._lake.readable(self._near("activity", accounts, first, last)))
+        return reading(ACTIVITY, self._lake.readable(files))
 
     def _share_activity(self) -> bool:
         """Read the activity of the accounts with new events, once; False when there is too much of it."""

@@ -137,6 +137,12 @@ def test_detect_looks_back(synced: Kyra) -> None:
     dry = synced("detect", "--from", "2026-01-10", "--to", "2026-01-10", "--dry-run", "--json").json
     assert (dry["findings"], dry["alerts_new"], dry["alerts_updated"]) == (1, 0, 1)
     assert dry["days"]["2026-01-10"] == {"cloudtrail_disabled": {"findings": 1, "alerts": 1}}
+    cost = dry["costs"]["cloudtrail_disabled"]
+    assert (cost["alerts"], cost["alerts_a_day"]) == (1, 1.0)
+    assert cost["rows"] >= 1
+    assert cost["seconds"] > 0
+    assert "alerts a day" in synced("detect", "--from", "2026-01-10", "--to", "2026-01-10", "--dry-run").out
+    assert synced("detections", "show", "cloudtrail_disabled", "--json").json["seconds"] > 0
 
     assert synced("detect", "--json").json["findings"] == 0, "nothing waits"
     assert synced("detect", "--detection", "cloudtrail_disabled", "--json").json["findings"] == 1

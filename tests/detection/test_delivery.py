@@ -1,0 +1,94 @@
+"""The same alerts, however the records are delivered: at once, in parts, shuffled, twice; and what order may add."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kyra_etl import resources
+from kyra_etl.cases import load_cases
+from kyra_etl.detect import detect_window
+from kyra_etl.detection.rule import Corpus
+from kyra_etl.lake import relations
+from kyra_etl.model import SEVERITIES, Alert, Window
+from tests.detection.making import House
+
+CORPUS = Corpus.load([resources.detections_dir()])
+
+LEARNING = frozenset(detection.id for detection in CORPUS.detections if detection.baseline)
+"""First-seen detections: evidence that comes late may add alerts or raise them, never take one away."""
+
+ABOVE = frozenset(detection.id for detection in CORPUS.detections if detection.on_alerts)
+"""Their evidence is alerts, which order may have added."""
+
+Essence = dict[str, tuple[Any, ...]]
+
+
+def _records() -> list[Mapping[str, Any]]:
+    """What wakes every detection: the events of its first case that fires without a history."""
+    first: dict[str, tuple[Mapping[str, Any], ...]] = {}
+    for case in load_cases([resources.cases_dir()]):
+        plain = not (case.history or case.params or case.trails or case.accounts or case.alerts)
+        if case.fires and plain and len(case.events) <= 20:
+            first.setdefault(case.detection, case.events)
+    return [record for records in first.values() for record in records]
+
+
+RECORDS = _records()
+
+
+def _alerts(house: House, batches: list[list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
+    monkeypatch.setattr(House, "corpus", CORPUS)
+    for batch in batches:
+        assert house.load(*batch).detect.failed == ()
+    return list(house.state.alerts.list())
+
+
+def _judged_later(house: House) -> list[Alert]:
+    """Loaded without looking, then looked at day by day, as `kyra detect --from` does."""
+    house.load(*RECORDS, detect=False)
+    window = Window(datetime(2026, 1, 1), datetime(2026, 2, 10))
+    detect_window(window, lake=house.lake, state=house.state, corpus=CORPUS, now=datetime(2026, 2, 10))
+    return list(house.state.alerts.list())
+
+
+def _essence(alerts: list[Alert], but: frozenset[str]) -> Essence:
+    return {
+        a.alert_id: (a.detection, a.severity, a.event_ids, a.first_seen, a.last_seen, a.target)
+        for a in alerts
+        if a.detection not in but
+    }
+
+
+def _parts(seed: int) -> list[list[Mapping[str, Any]]]:
+    """The records in a random order, in six batches, a third of them delivered twice."""
+    draw = random.Random(seed)
+    shuffled = [*RECORDS, *draw.sample(RECORDS, len(RECORDS) // 3)]
+    draw.shuffle(shuffled)
+    return [shuffled[start::6] for start in range(6)]
+
+
+@pytest.mark.slow
+def test_alerts_do_not_depend_on_how_records_are_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    houses = {name: House(tmp_path / name) for name in ("whole", "parts", "unshared", "backtest")}
+    whole = _alerts(houses["whole"], [RECORDS], monkeypatch)
+    parts = _alerts(houses["parts"], _parts(1), monkeypatch)
+    backtest = _judged_later(houses["backtest"])
+    monkeypatch.setattr(relations, "SHARED", 0)
+    unshared = _alerts(houses["unshared"], [RECORDS], monkeypatch)
+    for house in houses.values():
+        house.state.close()
+
+    assert len({alert.detection for alert in whole}) > 50
+    assert _essence(unshared, frozenset()) == _essence(whole, frozenset())
+    assert _essence(backtest, LEARNING | ABOVE) == _essence(whole, LEARNING | ABOVE)
+    assert _essence(parts, LEARNING | ABOVE) == _essence(whole, LEARNING | ABOVE)
+    seen = {alert.alert_id: alert.severity for alert in parts}
+    for alert in whole:
+        if alert.detection in LEARNING:
+            assert SEVERITIES.index(seen[alert.alert_id]) >= SEVERITIES.index(alert.severity), alert

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
+from flows.events import tell_alerts
 from kyra_etl.backfill import Plan
 from kyra_etl.errors import KyraError, TransientError
 from kyra_etl.model import Alert, Probe, RunReport
@@ -92,6 +93,7 @@ def leave_artifacts(verb: str, label: str, reports: Sequence[tuple[str, RunRepor
         new = sum(report.alerts for _, report in ran)
         what = f"{new} new, {len(alerts) - new} with new findings. `kyra alerts` has them all."
         create_table_artifact(alert_rows(alerts), key=f"{verb}-alerts", description=what)
+        tell_alerts(alerts, {id_ for _, one in ran for id_ in one.detect.alert_ids[: one.detect.alerts_new]})
 
 
 def report_rows(label: str, reports: Sequence[tuple[str, RunReport]]) -> list[dict[str, Any]]:

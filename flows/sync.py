@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import spread, verbs
+from flows.events import tell_states
 from flows.outcome import conclude, error_of, is_transient, leave_artifacts, summary
 from kyra_etl import config
 from kyra_etl.model import RunReport
@@ -43,7 +44,9 @@ def sync(integration: str | None = None) -> State[Any]:
     names = [integration] if integration else verbs.integration_names()
     if not names:
         return Completed(message="There is no integration to sync yet: see `kyra integration add --help`.")
+    before = verbs.states()
     states = {name: sync_integration(name, return_state=True) for name in names}
+    tell_states(before, verbs.states())
     errors = {name: error for name, state in states.items() if (error := error_of(state))}
     reports: dict[str, RunReport] = {name: state.result() for name, state in states.items() if name not in errors}
     leave_artifacts("sync", "integration", list(reports.items()), verbs.alerts(list(reports.values())))

@@ -21,6 +21,7 @@ from kyra_etl.maintain.retain import retain as _retain
 from kyra_etl.model import Alert, Probe, RunReport, Window
 from kyra_etl.ports import Progress, Silent, Spread
 from kyra_etl.run import load_handed_out
+from kyra_etl.status import status
 from kyra_etl.sync import sync as _sync
 
 log = logging.getLogger("kyra_etl.flows")
@@ -81,6 +82,12 @@ def backfill(
             spread=spread,
             **parts.for_run(),
         )
+
+
+def states() -> dict[str, str]:
+    """What `kyra status` calls each integration."""
+    with wiring.open(config.load()) as parts:
+        return {one["name"]: one["state"] for one in status(parts.state, parts.clock())["integrations"]}
 
 
 def load_batch(batch_id: str) -> bool:

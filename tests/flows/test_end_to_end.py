@@ -202,6 +202,13 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     assert committed["integration"] == "acme"
     assert committed.keys() >= {"time", "level", "logger", "run", "batch"}
 
+    # And automations can react.
+    def told() -> set[str]:
+        found = server.ask("events/filter", filter={"event": {"prefix": ["kyra."]}})["events"]
+        return {event["event"] for event in found}
+
+    server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 90)
+
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
     put(server.bucket, TODAY, "three", {}, {}, {})
     put(server.bucket, TODAY, "another", {})

@@ -21,7 +21,7 @@ from kyra_etl.state import State
 from tests import postgres as installed
 
 ROOT = Path(__file__).resolve().parent.parent
-INTEGRATIONS = 50
+INTEGRATIONS = 8
 ACCOUNT = "012345678901"
 SYNC = """
 import sys
@@ -31,7 +31,7 @@ sys.exit(run(["sync", "--json"]))
 
 
 @pytest.mark.slow
-def test_two_hosts_share_the_syncs_of_fifty_integrations(
+def test_two_hosts_share_the_syncs_of_many_integrations(
     s3_server: str, postgres: installed.Server, tmp_path: Path
 ) -> None:
     url = postgres.create()

@@ -75,7 +75,7 @@ class Server:
         (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
         return dict(found)
 
-    def ended(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
         """The run, once it has come to its end."""
         self.wait(lambda: self.run(run_id)["state"]["type"] in ENDS, run_id, seconds)
         return self.run(run_id)

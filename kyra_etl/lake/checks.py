@@ -10,6 +10,7 @@ Rows returned are what is wrong. Front matter: title, about, remedy.
 
 from __future__ import annotations
 
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -242,7 +243,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, check: Check) -> Faults:
 @contextmanager
 def _connected(storage: Storage, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        with working_memory(storage, "check", memory) as connection:
+        with working_memory(storage, tempfile.mkdtemp(prefix="kyra-"), memory) as connection:
             yield connection
     except duckdb.Error as error:
         raise LakeError(f"The lake cannot be checked: {views.first_line(error)}.", "Run it again.") from error

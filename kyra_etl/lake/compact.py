@@ -6,6 +6,8 @@ The layout is argued in docs/decisions/0009-layout-of-compacted-files.md.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +42,12 @@ LEVEL = 9
 
 ORDER = ("event_source", "event_name", "principal", "event_time", "event_id")
 """Rare calls stand together, and what one principal did again and again compresses best side by side."""
+
+ROW = 2_048
+"""Bytes of memory that sorting takes for a row, about."""
+
+_CALL = "hex(coalesce(event_source, '') || chr(1) || coalesce(event_name, ''))"
+"""What rows are ordered by first, as a text that can stand in a query whatever is in it."""
 
 BLOOMS = ("event_id", "user_access_key_id")
 """Columns that people look for one value in, and that the order leaves scattered."""
@@ -113,7 +121,11 @@ class _Work:
         doubled = self._doubled(events, full)
         rows = self.reading(EVENTS, events, _WHERE_FROM if doubled else "")
         apart = "ANTI JOIN _doubled USING (filename, file_row_number)" if doubled else ""
-        made = self.write("events", f"SELECT {names} FROM ({rows}) {apart} ORDER BY {', '.join(ORDER)}")
+        parts = self._parts(rows, sum(file.rows for file in events))
+        order = ", ".join(ORDER)
+        made = self.write(
+            "events", *(f"SELECT {names} FROM ({rows}) {apart} {part} ORDER BY {order}" for part in parts)
+        )
         held, found = sum(file.rows for file in events), sum(file.rows for file in made) + doubled
         if held != found:
             raise LakeError(
@@ -122,6 +134,25 @@ class _Work:
                 "`kyra maintain check` names the file. Nothing was changed.",
             )
         return made, doubled
+
+    def _parts(self, rows: str, count: int) -> list[str]:
+        """Conditions that cut the rows, in their order, into parts that can be sorted in memory, if need be with help.
+
+        DuckDB sorts on disk what memory does not hold, but with rows this wide not any amount of them.
+        """
+        most = self._partition.memory // ROW
+        if count <= most:
+            return [""]
+        groups = self._connection.sql(f"SELECT {_CALL}, count(*) FROM ({rows}) GROUP BY 1 ORDER BY 1").fetchall()
+        parts: list[tuple[str, str]] = []
+        held = most
+        for call, number in groups:
+            if held + number > most:
+                parts.append((call, call))
+                held = 0
+            parts[-1] = (parts[-1][0], call)
+            held += number
+        return [f"WHERE {_CALL} BETWEEN {literal(first)} AND {literal(last)}" for first, last in parts]
 
     def _doubled(self, events: Sequence[DataFile], full: Sequence[DataFile]) -> int:
         """Find the events that are there once more, by the rule of `dedup`; the table `_doubled` says where."""
@@ -142,10 +173,11 @@ class _Work:
         self._connection.register("_doubled", doubled)
         return int(doubled.num_rows)
 
-    def write(self, kind: Literal["events", "activity"], query: str) -> list[DataFile]:
-        """Stage the rows of a query, a file for every FULL bytes."""
+    def write(self, kind: Literal["events", "activity"], *queries: str) -> list[DataFile]:
+        """Stage the rows of queries, one after the other, a file for every FULL bytes."""
         columns = _columns(EVENTS if kind == "events" else ACTIVITY)
-        slices = _slices(self._connection.sql(query).to_arrow_reader(SLICE), columns)
+        batches = (batch for query in queries for batch in self._connection.sql(query).to_arrow_reader(SLICE))
+        slices = _slices(batches, columns)
         already, rows = len(self.made), next(slices, None)
         while rows is not None:
             file, rows = self._write_file(kind, columns, rows, slices)
@@ -193,8 +225,11 @@ class _Times:
 
 
 @contextmanager
-def working_memory(storage: Storage, id_: str, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that reads the lake and takes about so many bytes of memory; what exceeds them goes to disk."""
+def working_memory(storage: Storage, spill: str, memory: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that reads the lake and takes about so many bytes of memory.
+
+    What exceeds them goes to the folder `spill`, which is removed at the end.
+    """
     connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
     try:
         for setting in (
@@ -202,19 +237,22 @@ def working_memory(storage: Storage, id_: str, memory: int) -> Iterator[duckdb.D
             "autoload_known_extensions = false",
             "TimeZone = 'UTC'",
             f"memory_limit = '{memory // 2**20}MiB'",
-            f"temp_directory = {literal(storage.scratch(layout.staged('sort', id_)))}",
+            f"threads = {max(1, min(os.cpu_count() or 1, memory // 2**29))}",  # each needs memory of its own
+            f"temp_directory = {literal(spill)}",
         ):
             connection.execute(f"SET {setting}")
         storage.register(connection)
         yield connection
     finally:
         connection.close()
+        shutil.rmtree(spill, ignore_errors=True)
 
 
 @contextmanager
 def _working(storage: Storage, partition: Partition) -> Iterator[_Work]:
     try:
-        with working_memory(storage, partition.swap_id, partition.memory) as connection:
+        spill = storage.scratch(layout.staged("sort", partition.swap_id))
+        with working_memory(storage, spill, partition.memory) as connection:
             yield _Work(storage, partition, connection)
     except duckdb.Error as error:
         place = layout.partition(partition.account, partition.day)

@@ -89,7 +89,7 @@ class Storage(ABC):
 
     @abstractmethod
     def scratch(self, path: str) -> str:
-        """A local folder for what does not fit into memory, for the one who writes to `path`; not made yet."""
+        """A new local folder for what does not fit into memory; whoever writes to `path` removes it."""
 
     @abstractmethod
     def remove_folder(self, path: str) -> None:
@@ -179,7 +179,10 @@ class LocalStorage(Storage):
             return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
     def scratch(self, path: str) -> str:
-        return str(self.root / path)  # where the result has to fit as well, and swept with what is staged there
+        folder = self.root / path  # where the result has to fit as well, and swept with what is staged there
+        with telling(f"make {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
 
     def remove_folder(self, path: str) -> None:
         shutil.rmtree(self.root / path, ignore_errors=True)
@@ -291,7 +294,8 @@ class S3Storage(Storage):
             return {entry.path.removeprefix(f"{self.root}/"): int(entry.size) for entry in files}
 
     def scratch(self, path: str) -> str:
-        return str(Path(tempfile.gettempdir()) / f"kyra-{path.replace('/', '-')}")
+        with telling("make a temporary folder"):
+            return tempfile.mkdtemp(prefix="kyra-")
 
     def remove_folder(self, path: str) -> None:
         # Not file by file: that would leave the empty objects behind that stand for folders.

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, tuple_, update
 
 from kyra_etl.errors import CommitRefused, StateError, VersionMismatch
 from kyra_etl.model import Commit, DataFile, FileOutcome
@@ -107,10 +107,12 @@ class Commits:
         Whoever moves them moves the replaced ones first: a glob may lack events, never see them twice.
         """
         c = _data_files.c
+        # Wrapped, or SQLite might take the index that leads through everything that is in the lake.
+        live, published = (func.coalesce(column, column) for column in (c.live, c.published))
         with self._database.read() as connection:
             replaced, waiting = (
                 [data_file(row) for row in connection.execute(select(_data_files).where(*which)).mappings()]
-                for which in ((~c.live, c.published), (c.live, ~c.published))
+                for which in ((~c.live, published), (live, ~c.published))
             )
         return sorted(replaced, key=lambda file: file.path), sorted(waiting, key=lambda file: file.path)
 

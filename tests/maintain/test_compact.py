@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -125,6 +126,42 @@ def test_rows_are_sorted_for_rare_names_and_hold_bloom_filters(folder: Upkeep) -
         NOW.replace(day=10, hour=10),
         NOW.replace(day=10, hour=10, minute=3, second=2),
     )
+
+
+@pytest.mark.parametrize("most", [1, 4, 100])
+def test_a_day_that_memory_does_not_hold_is_sorted_part_by_part(
+    folder: Upkeep, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    ids = _fill(folder, batches=3)
+    folder.load(record("", "10:00:00", "nameless"), detect=False)
+    before = folder.rows()
+    monkeypatch.setattr(compacting, "ROW", folder.limits.compact_memory // most)
+
+    assert folder.compact().failed == ()
+
+    assert folder.rows() == before
+    assert folder.ids() == folder.globbed() == sorted([*ids, "nameless"])
+    [file] = folder.state.ledger.data_files("events")
+    names = pq.read_table(folder.lake.uri(file.path))["event_name"].to_pylist()
+    assert names == sorted(names)
+
+
+def test_what_is_sorted_on_disk_leaves_nothing_behind(house: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
+    spills: list[str] = []
+    scratch = house.lake.storage.scratch
+
+    def noting(path: str) -> str:
+        spills.append(scratch(path))
+        assert Path(spills[-1]).is_dir()
+        return spills[-1]
+
+    monkeypatch.setattr(house.lake.storage, "scratch", noting)
+    _fill(house, batches=2)
+
+    assert house.compact().partitions == 1
+
+    assert len(spills) == 1
+    assert not Path(spills[0]).exists()
 
 
 def test_full_files_are_left_alone(folder: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:

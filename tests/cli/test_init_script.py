@@ -180,3 +180,16 @@ def test_verbs_read_the_lake_on_s3(kyra: Kyra, lake: str, tmp_path: Path) -> Non
     assert kyra("sql", "FROM sessions_of('x')", "--json").json == []
     assert len(kyra("alerts", "list", "--json").json) == 1
     assert kyra("status", "--json").code == 0
+
+
+def test_lake_on_s3_is_listed_by_the_ledger_not_the_bucket(
+    kyra: Kyra, lake: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="werkzeug"):
+        caplog.clear()
+        assert kyra("sql", "SELECT count(event_id) AS n FROM events", "--json").json == [{"n": 3}]
+        assert len(kyra("search", "name:*", "--json").json) == 3
+    asked = [record.getMessage() for record in caplog.records]
+
+    assert any(".parquet" in line for line in asked)
+    assert [line for line in asked if "list-type" in line or "prefix=" in line] == []

@@ -170,5 +170,5 @@ def test_search_finds_what_the_customer_looks_for(kyra: Kyra, bucket: Path) -> N
 def test_search_sees_both_limits(kyra: Kyra, bucket: Path) -> None:
     kyra("load", bucket, "--no-detect")
 
-    assert "there are more: --limit 0" in kyra("search", "account:*", "--limit", 2).err
+    assert "there are more: --after 2026-01-10T10:00:00Z/" in kyra("search", "account:*", "--limit", 2).err
     assert len(kyra("search", "account:*", "--limit", 0, "--json").json) == 3

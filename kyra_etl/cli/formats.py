@@ -76,6 +76,8 @@ def write_text(text: str, output: Path | None, *, as_json: bool = False) -> None
 def _writer(format: Format, sink: BinaryIO, *, raw: bool, shown: bool) -> Write:
     """What writes rows to an emptied `sink`, from the start each time it is called."""
     body: Callable[[io.TextIOWrapper, Sequence[str], Iterable[Sequence[Any]]], None]
+    # Documents are UTF-8; a table that is shown is in what the terminal knows.
+    encoding = sys.stdout.encoding if shown and format is Format.table else "utf-8"
     if format is Format.json:
         body = _json
     elif format is Format.csv:
@@ -89,7 +91,7 @@ def _writer(format: Format, sink: BinaryIO, *, raw: bool, shown: bool) -> Write:
     def write(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         sink.seek(0)
         sink.truncate()
-        text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
+        text = io.TextIOWrapper(sink, encoding, "backslashreplace", newline="", write_through=True)
         try:
             body(text, columns, rows)
         finally:

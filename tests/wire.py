@@ -32,6 +32,8 @@ class Call:
     resource: str
     role: str | None
     head: bool = False
+    key: str | None = None
+    """The access key that signed it."""
 
 
 Rule = Callable[[Call], Response | None]
@@ -135,7 +137,7 @@ class Wire:
             asked = parse_qs(body)
             service = scope[2] if scope else "sns" if "TopicArn" in asked else "sts"
             return Call(f"{service}:{asked['Action'][0]}", "*", role)
-        return Call(*_s3(request), role, request.method == "HEAD")
+        return Call(*_s3(request), role, request.method == "HEAD", scope[1] if scope else None)
 
 
 def _s3(request: Request) -> tuple[str, str]:

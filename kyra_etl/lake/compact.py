@@ -235,6 +235,7 @@ def working_memory(storage: Storage, spill: str, memory: int) -> Iterator[duckdb
         for setting in (
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
+            "enable_progress_bar = false",
             "TimeZone = 'UTC'",
             f"memory_limit = '{memory // 2**20}MiB'",
             f"threads = {max(1, min(os.cpu_count() or 1, memory // 2**29))}",  # each needs memory of its own

@@ -228,6 +228,7 @@ def _open(macros: Path, lake: Lake | None, threads: int | None = None) -> duckdb
     for setting in (
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
+        "enable_progress_bar = false",
         "TimeZone = 'UTC'",
         "parquet_metadata_cache = true",
         f"temp_directory = {literal(str(spill))}",

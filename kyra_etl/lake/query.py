@@ -224,6 +224,7 @@ class Analyst:
     def _connect(self, sql: str, within: Reach, alike: bool) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config=_CONFIG)
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # else on standard output, where DuckDB sees a notebook
         mentioned = _mentioned(connection, sql) if self._prepare(connection, sql) else _words(sql)
         allowed: list[str] = []
         for name in NAMES:

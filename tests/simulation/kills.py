@@ -58,7 +58,7 @@ def kill(rounds: int, seed: int, *, s3: str | None = None) -> Killed:
         for number in range(rounds):
             share = slice(len(objects) * number // rounds, len(objects) * (number + 1) // rounds)
             _deliver(home.bucket, objects[share])
-            target = STEPS[number % len(STEPS)] if rng.random() < 0.85 else None
+            target = min(STEPS, key=lambda step: killed.at[step]) if rng.random() < 0.9 else None
             _round(home, target, rng, killed)
         _run_to_the_end(home, killed)
         _judge(home, objects, killed)
@@ -91,7 +91,7 @@ def _deliver(bucket: Path, objects: list[Delivery]) -> None:
 
 def _round(home: Home, target: str | None, rng: random.Random, killed: Killed) -> None:
     home.diary.write_bytes(b" " * WIDTH)
-    process = _start(home, 50, rng.getrandbits(32))
+    process = _start(home, 50, rng.getrandbits(32), target)
     _wait(home, process, target, rng)
     process.kill()
     process.join()
@@ -125,7 +125,7 @@ def _wait(home: Home, process: BaseProcess, target: str | None, rng: random.Rand
                 skip -= 1
             before = doing
             time.sleep(0.0002)
-    time.sleep(rng.random() * victim.SLOWLY)
+    time.sleep(rng.random() * victim.AIMED_AT)  # before, in, or after what the step does
 
 
 def _run_to_the_end(home: Home, killed: Killed) -> None:
@@ -137,10 +137,10 @@ def _run_to_the_end(home: Home, killed: Killed) -> None:
         process.join()
 
 
-def _start(home: Home, times: int, seed: int | None) -> BaseProcess:
+def _start(home: Home, times: int, seed: int | None, target: str | None = None) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.simulation.victim"])
-    process: BaseProcess = context.Process(target=victim.run, args=(home, times, seed), daemon=True)
+    process: BaseProcess = context.Process(target=victim.run, args=(home, times, seed, target), daemon=True)
     process.start()
     return process
 

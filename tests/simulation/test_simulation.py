@@ -8,6 +8,8 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 import kyra_etl.sync
 from kyra_etl.lake import Lake
@@ -15,7 +17,7 @@ from kyra_etl.lake.dedup import colliding, distinct
 from tests.simulation.kills import kill, s3_for_the_lake
 from tests.simulation.process import Strike
 from tests.simulation.schedule import Case, play
-from tests.simulation.soak import cases
+from tests.simulation.soak import PAUSES, cases
 from tests.simulation.victim import STEPS
 
 POINTS = Counter(
@@ -36,13 +38,18 @@ POINTS = Counter(
             "mark_published": ("before", "inside", "after"),
             "record": ("before", "inside", "after"),
             "finish": ("before", "inside", "after"),
+            "compact stage": ("before", "torn", "after"),
+            "compact commit": ("before", "inside", "after"),
+            "compact retire": ("before", "after"),
+            "compact publish": ("before", "after"),
         }.items()
         for place in places
     }
 )
 """Where a run may die. `make soak` finds the others by itself."""
 
-CASES = list(islice(cases(1, POINTS), 16))
+CASES = list(islice(cases(1, POINTS), 12))
+STRIKES = st.builds(Strike, st.sampled_from(sorted(POINTS)), st.integers(1, 9), st.sampled_from((0, *PAUSES)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -51,6 +58,16 @@ def test_nothing_is_lost_and_nothing_doubled(case: Case) -> None:
 
     assert outcome.complaints == [], f"replay with: python -m tests.simulation --replay {case}"
     assert (outcome.lost, outcome.doubled) == (0, 0)
+
+
+@settings(
+    max_examples=10, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=list(HealthCheck)
+)
+@given(st.builds(Case, st.integers(0, 2**32), st.lists(STRIKES, max_size=4).map(tuple)))
+def test_whatever_is_struck_nothing_is_lost_and_nothing_doubled(case: Case) -> None:
+    outcome = play(case)
+
+    assert outcome.complaints == [], f"replay with: python -m tests.simulation --replay {case}"
 
 
 def test_a_schedule_is_repeated_by_its_text_to_the_last_step() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -21,8 +22,11 @@ def s3(s3_server: str) -> Any:
 
 
 def put(s3: Any, name: str, *records: dict[str, Any]) -> None:
-    key = f"trails/AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/2026/01/10/{name}.json.gz"
-    s3.put_object(Bucket="example-logs", Key=key, Body=gzip.compress(json.dumps({"Records": list(records)}).encode()))
+    """A log file of just now: of older ones status says that they came late."""
+    now = datetime.now(UTC)
+    key = f"trails/AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/{now:%Y/%m/%d}/{name}.json.gz"
+    delivered = [{**one, "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"} for one in records]
+    s3.put_object(Bucket="example-logs", Key=key, Body=gzip.compress(json.dumps({"Records": delivered}).encode()))
 
 
 def test_road_from_bucket_to_lake_on_s3(kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """`make soak`: play schedules and kill processes for as long as asked, and say what came of it.
 
-    make soak                                            2,000 schedules, 100 kills on a local lake, 30 on S3
+    make soak                                            2,000 schedules, 100 kills on a local lake, 45 on S3
     make soak ARGS="--minutes 600 --seed 7"              as many schedules as fit into ten hours, others than seed 1's
     make soak ARGS="--jobs 8"                            eight schedules at the same time
     make soak ARGS="--replay 1000023+commit.after.1"     one schedule, as a failure printed it
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, help="how many to play (2,000, or as many as fit into --minutes)")
     parser.add_argument("--minutes", type=float, help="how long to play schedules")
     parser.add_argument("--kills", type=int, default=100, help="rounds of SIGKILL on a local lake (100)")
-    parser.add_argument("--s3-kills", type=int, default=30, help="rounds of SIGKILL on an S3 lake (30)")
+    parser.add_argument("--s3-kills", type=int, default=45, help="rounds of SIGKILL on an S3 lake (45)")
     parser.add_argument("--seed", type=int, default=1, help="which schedules and kills (1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many schedules to play at the same time (1)")
     parser.add_argument("--replay", metavar="CASE", help="play one schedule")

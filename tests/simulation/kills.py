@@ -125,7 +125,7 @@ def _wait(home: Home, process: BaseProcess, target: str | None, rng: random.Rand
                 skip -= 1
             before = doing
             time.sleep(0.0002)
-    time.sleep(rng.random() * victim.AIMED_AT)  # before, in, or after what the step does
+    time.sleep(rng.random() * victim.AIMED_AT * 0.7)  # before, in, or after what the step does
 
 
 def _run_to_the_end(home: Home, killed: Killed) -> None:

@@ -167,3 +167,18 @@ def test_event_in_a_lake_on_s3_is_explained(kyra: Kyra, s3_server: str, monkeypa
     assert file["sha256"] == hashlib.sha256(gzip.decompress(body)).hexdigest()
     assert one["run"]["verb"] == "backfill"
     s3.head_object(Bucket="example-lake", Key=f"kyra/{one['data_file']}")
+
+
+def test_event_of_a_compacted_day_is_explained_as_before(kyra: Kyra, kyra_home: Path, bucket: Path) -> None:
+    add(kyra, bucket)
+    kyra("sync", "acme")
+    put(bucket, "three", record("e9", "RunInstances"))
+    kyra("sync", "acme")
+    (before,) = explained(kyra, "e9")
+
+    assert kyra("maintain", "compact", "--json").json["partitions"] == 1
+
+    (after,) = explained(kyra, "e9")
+    assert after["data_file"] != before["data_file"]
+    assert (kyra_home / "lake" / after["data_file"]).exists()
+    assert {**after, "data_file": None} == {**before, "data_file": None}

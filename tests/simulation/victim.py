@@ -67,7 +67,11 @@ class Home:
     def lake(self) -> Lake:
         if self.s3 is None:
             return open_lake(str(self.folder / "lake"))
-        return open_lake("s3://lake/kyra", S3Options(self.s3, "us-east-1", "testing", "testing"))
+        # A prefix of its own: the fake S3 of one process remembers buckets from server to server.
+        return open_lake(
+            f"s3://lake/{self.folder.parent.name}-{self.folder.name}",
+            S3Options(self.s3, "us-east-1", "testing", "testing"),
+        )
 
     def state(self) -> State:
         return State.open(f"sqlite:///{self.folder}/state.db")

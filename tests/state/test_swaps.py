@@ -155,8 +155,7 @@ def test_replaced_files_are_remembered_until_forgotten(state: State) -> None:
     state.swaps.forget(paths)
     assert state.swaps.retired(later) == paths, "batches that wait for detections are found by them"
 
-    for entry in state.queue.pending():
-        state.queue.clear(entry.batch_id, entry.detection)
+    state.queue.clear([(entry.batch_id, entry.detection) for entry in state.queue.pending()])
     state.swaps.forget([*paths, *(one.path for one in state.ledger.data_files("events"))])
     assert state.swaps.retired(later) == []
     assert len(state.ledger.data_files("events")) == 1, "what is live stays"

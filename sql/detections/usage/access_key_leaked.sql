@@ -257,7 +257,9 @@ found AS (
     'medium' AS severity,
     ids AS event_ids
   FROM hands
-  WHERE len(places) >= 3
+  -- An event tells one thing: what it is told for already says more.
+  WHERE len(places) >= 3 AND event_id NOT IN (
+    SELECT event_id FROM asking UNION ALL SELECT event_id FROM bursts UNION ALL SELECT event_id FROM quarantined)
 )
 SELECT
   event_id,

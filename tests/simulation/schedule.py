@@ -148,7 +148,7 @@ class World:
             self._add("forget", self.forgetting, late=True)
         compacted = rng.random() < COMPACTING or any(step.startswith(COMPACT) for step in struck)
         if compacted:
-            for _ in range(rng.choice((1, 1, 2))):
+            for _ in range(3 if struck & {"compact expire", "compact discard"} else rng.choice((1, 1, 2))):
                 self._add("compact", self.compacting, late=True)
         for number, integration in enumerate(self.integrations):
             at = story.end + timedelta(minutes=10 + number)

@@ -17,7 +17,14 @@ PAUSES = (5, 200, 300, 900, 7200, 200_000)
 """Seconds; a batch's lease lasts 240."""
 
 
-AFTER_A_DEATH = {"expire": ("commit", "before"), "discard": ("stage", "after"), "look": ("commit", "after")}
+AFTER_A_DEATH = {
+    "expire": ("commit", "before"),
+    "discard": ("stage", "after"),
+    "look": ("commit", "after"),
+    "retire": ("compact commit", "after"),
+    "compact expire": ("compact stage", "before"),
+    "compact discard": ("compact stage", "after"),
+}
 """Steps that clear up after somebody who died: they come to something only where somebody has, there."""
 
 COSTLY = {"detect", "record"}
@@ -71,7 +78,7 @@ def cases(seed: int, known: Counter[Point]) -> Iterator[Case]:
                 point = rng.choice(points)
             strikes.append(Strike(point, _nth(rng)))
             if point[0] in AFTER_A_DEATH:
-                strikes[-1:] = [Strike(AFTER_A_DEATH[point[0]], rng.randint(1, 3)), Strike(point)]
+                strikes[-1:] = [Strike(AFTER_A_DEATH[point[0]], rng.randint(1, 3)), Strike(point, rng.randint(1, 2))]
         for _ in range(rng.choice((0, 0, 1, 2)) if points else 0):
             standing = [point for point in points if point[1] in ("before", "after")]
             strikes.append(Strike(rng.choice(standing), _nth(rng), rng.choice(PAUSES)))

@@ -148,7 +148,7 @@ def _start(home: Home, times: int, seed: int | None, target: str | None = None) 
 def _judge(home: Home, objects: list[Delivery], killed: Killed) -> None:
     lake = home.folder / "lake"
     if home.s3 is not None:
-        _download(home.s3, lake)
+        _download(home.s3, f"{home.s3_prefix}/", lake)
     with home.state() as state:
         scene = Scene(
             state=state,
@@ -166,13 +166,13 @@ def _judge(home: Home, objects: list[Delivery], killed: Killed) -> None:
         killed.verdict.complaints[:0] = complaints
 
 
-def _download(endpoint: str, lake: Path) -> None:
+def _download(endpoint: str, prefix: str, lake: Path) -> None:
     """The lake as it lies on S3, by nothing of ours."""
     s3: Any = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="lake", Prefix="kyra/"):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="lake", Prefix=prefix):
         for item in page.get("Contents", ()):
             if not item["Key"].endswith("/"):
-                target = lake / item["Key"].removeprefix("kyra/")
+                target = lake / item["Key"].removeprefix(prefix)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(s3.get_object(Bucket="lake", Key=item["Key"])["Body"].read())
 

@@ -64,14 +64,15 @@ class Home:
     def integration(self) -> Integration:
         return Integration("acme", self.bucket.as_uri(), prefix=self.prefix)
 
+    @property
+    def s3_prefix(self) -> str:
+        """Its own: the fake S3 of one process remembers buckets from server to server."""
+        return self.folder.name
+
     def lake(self) -> Lake:
         if self.s3 is None:
             return open_lake(str(self.folder / "lake"))
-        # A prefix of its own: the fake S3 of one process remembers buckets from server to server.
-        return open_lake(
-            f"s3://lake/{self.folder.parent.name}-{self.folder.name}",
-            S3Options(self.s3, "us-east-1", "testing", "testing"),
-        )
+        return open_lake(f"s3://lake/{self.s3_prefix}", S3Options(self.s3, "us-east-1", "testing", "testing"))
 
     def state(self) -> State:
         return State.open(f"sqlite:///{self.folder}/state.db")

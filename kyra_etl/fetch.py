@@ -21,6 +21,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kyra_etl import memory
 from kyra_etl.cloudtrail.decode import FILE, Decoded, DecodedFile, Source, decode_files, decode_large
 from kyra_etl.cloudtrail.stream import NotStreamable
 from kyra_etl.errors import CollectError, DecodeError, ObjectError
@@ -51,13 +52,14 @@ def decoders(limits: Limits, size: int) -> Iterator[Executor | None]:
         return
     # Not forked: this process has threads, and a fork would copy the locks they hold.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_quietly) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
         yield pool
 
 
-def _quietly() -> None:
+def _begin() -> None:
     # Decoding makes no cycles; looking for them costs a third of its time.
     gc.disable()
+    memory.give_back()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,9 @@ class Parts:
 
     def for_run(self) -> dict[str, Any]:
         """The parts a journey takes, by name. Raises LakeError when the lake is another state's."""
+        from kyra_etl import memory
+
+        memory.give_back()
         self.lake.claim(self.state.id)
         return {
             "lake": self.lake,

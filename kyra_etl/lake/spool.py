@@ -75,10 +75,9 @@ class Rows:
         """The rows piece by piece, or those of them to `keep` (as long as all rows)."""
         first = 0
         for segment in self._segments():
-            if keep is None:
-                yield segment
-            else:
-                yield segment.filter(keep.slice(first, segment.num_rows))
+            mine = None if keep is None else keep.slice(first, segment.num_rows)
+            # Nearly always all are kept: then they need not be copied.
+            yield segment if mine is None or mine.true_count == len(mine) else segment.filter(mine)
             first += segment.num_rows
 
     def close(self) -> None:

@@ -32,10 +32,14 @@ def partitions_of(events: pa.Table) -> list[Partition]:
 
 def split(events: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
     """A table by partition, in order of the partitions; rows keep their order."""
-    numbers = pl.DataFrame(pl.from_arrow(events.select(PARTITION))).with_row_index("_row")
-    groups = numbers.group_by(PARTITION).agg("_row").sort(PARTITION)
+    where = pl.DataFrame(pl.from_arrow(events.select(PARTITION))).with_row_index("_row")
+    groups = where.group_by(PARTITION).agg("_row").sort(PARTITION)
+    if groups.height > 1:  # all rows are moved once, rather than each partition's gathered from everywhere
+        events = events.take(groups["_row"].explode().to_arrow())
+    first = 0
     for account, day, rows in zip(*groups, strict=True):
-        yield (account, day), events if groups.height == 1 else events.take(rows.to_arrow())
+        yield (account, day), events.slice(first, len(rows))
+        first += len(rows)
 
 
 def stage(

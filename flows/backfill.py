@@ -78,5 +78,7 @@ def backfill(
         return conclude({integration: error}, {})
     days: list[tuple[str, RunReport]] = state.result()
     reports = [report for _, report in days]
+    if reports:
+        verbs.publish_status()
     leave_artifacts("backfill", "day", days, verbs.alerts(reports))
     return conclude({}, {integration: summary(reports)})

@@ -49,6 +49,8 @@ def sync(integration: str | None = None) -> State[Any]:
     tell_states(before, verbs.states())
     errors = {name: error for name, state in states.items() if (error := error_of(state))}
     reports: dict[str, RunReport] = {name: state.result() for name, state in states.items() if name not in errors}
+    if any(not report.skipped for report in reports.values()):
+        verbs.publish_status()
     leave_artifacts("sync", "integration", list(reports.items()), verbs.alerts(list(reports.values())))
     done = {name: summary([report]) for name, report in reports.items()}
     return conclude(errors, done, skipped=all(report.skipped for report in reports.values()))

@@ -90,6 +90,12 @@ def states() -> dict[str, str]:
         return {one["name"]: one["state"] for one in status(parts.state, parts.clock())["integrations"]}
 
 
+def publish_status() -> None:
+    """How every integration is, into the lake, after the runs of any number of them."""
+    with wiring.open(config.load()) as parts:
+        wiring.publish_status(parts)
+
+
 def load_batch(batch_id: str) -> bool:
     """Load a batch that a sync or backfill has planned and handed out, on this machine or another."""
     with wiring.open(config.load()) as parts:

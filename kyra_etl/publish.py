@@ -12,8 +12,8 @@ from kyra_etl.state import State
 from kyra_etl.status import rows, status
 
 
-def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State, now: datetime) -> None:
-    """Publish a finished run: itself, the log files it changed, its alerts and their events, and the status."""
+def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State) -> None:
+    """Publish a finished run: itself, the log files it changed, its alerts and their events."""
     day = report.started_at.date()
     lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": ended}], day)
     for number, changed in enumerate(state.ledger.log_files_of(report.run_id)):
@@ -22,6 +22,10 @@ def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State, now:
     if alert_ids:
         lake.write_table("alert_events", report.run_id, state.alerts.events(alert_ids), day)
         publish_alerts([state.alerts.get(alert_id) for alert_id in alert_ids], lake=lake, state=state)
+
+
+def publish_status(*, lake: Lake, state: State, now: datetime) -> None:
+    """Publish how every integration is: once after the runs of many, since it looks at all of them."""
     lake.write_table("status", "status", rows(status(state, now)))
 
 

@@ -99,7 +99,7 @@ def _finish(entry: Recorded, kit: Kit) -> None:
     if entry.report is not None:
         _log(entry.report)
     if entry.report is not None and not skipped:
-        publish_run(entry.report, ended, lake=kit.lake, state=kit.state, now=clock())
+        publish_run(entry.report, ended, lake=kit.lake, state=kit.state)
     if entry.problem is not None:
         log.error("The run counts as failed: %s", entry.problem)
         raise entry.problem

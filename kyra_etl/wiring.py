@@ -183,6 +183,13 @@ def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
     return status(parts.state, parts.clock(), name, every=every, learning=learning)
 
 
+def publish_status(parts: Parts) -> None:
+    """Let readers of the lake see how every integration is: once after the runs of many, not after each."""
+    from kyra_etl.publish import publish_status
+
+    publish_status(lake=parts.lake, state=parts.state, now=parts.clock())
+
+
 def analyst(parts: Parts, skipped: Skipped | None = None) -> Analyst:
     """Read-only SQL over what is committed, and over the records of our own as they are at each query.
 

@@ -21,7 +21,7 @@ from kyra_etl.state import State
 from tests import postgres as installed
 
 ROOT = Path(__file__).resolve().parent.parent
-INTEGRATIONS = 8
+INTEGRATIONS = 50
 ACCOUNT = "012345678901"
 SYNC = """
 import sys

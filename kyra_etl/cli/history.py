@@ -39,6 +39,7 @@ def fetch(name: str, days: int, regions: str | None, minutes: int, *, json: bool
                     say(printable(f"Left out: {region}. {refusal}"))
             span = Span(account, there, days, timedelta(minutes=minutes))
             report = history(integration, span, bucket=source, **parts.for_run(), progress=drawn)
+        wiring.publish_status(parts)
         tell_problems(parts, report.detect)
         by_day = parts.state.ledger.by_day(report.run_id)
     if json:

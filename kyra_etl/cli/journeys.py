@@ -33,6 +33,7 @@ def load(
     Takes what CloudTrail writes and what tools make of it: .json and .json.gz with Records, a bare array, a line a
     record, or LookupEvents. Loading a file again does nothing.
     """
+    from kyra_etl import wiring
     from kyra_etl.load import load as run
 
     with opened() as parts, progress() as drawn:
@@ -40,6 +41,7 @@ def load(
         if no_detect:
             given["corpus"] = None
         report = run(paths, **given, progress=drawn)
+        wiring.publish_status(parts)
         tell_problems(parts, report.detect, no_detect=no_detect)
         for line in _quarantined(parts, report, paths):
             say(line)
@@ -79,6 +81,8 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
                     if name:
                         raise
                     failed[integration.name] = error
+        if any(not report.skipped for report in reports):
+            wiring.publish_status(parts)
         for report in reports:
             tell_problems(parts, report.detect)
     if json:
@@ -172,6 +176,7 @@ def backfill(
             for day, report in zip(days_of.days(), reports, strict=False) if not json else ():
                 show(f"{day}  {sentence(report, noun='log file')}")
         for report in reports[-1:]:
+            wiring.publish_status(parts)
             tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "days": days})

@@ -4,25 +4,28 @@
 -- attack       = [
 --   { id = "T1556", why = "passwords may be short from now on" },
 --   { id = "T1098", why = "mail to the account, also that which resets root's password, goes elsewhere" },
+--   { id = "T1685", why = "new disks are no longer encrypted by themselves" },
 -- ]
--- about        = "The password policy was deleted or made weak, the account's e-mail address or contacts changed, or root's central guard was lifted."
+-- about        = "The password policy was deleted or made weak, disks are no longer encrypted by default, the account's e-mail address or contacts changed, or root's central guard was lifted."
 -- benign       = ["A new address or contact after somebody left, with a ticket"]
 -- event_names  = [
 --   "DeleteAccountPasswordPolicy", "UpdateAccountPasswordPolicy", "CreateAccountAlias", "DeleteAccountAlias",
 --   "DisableOrganizationsRootCredentialsManagement", "DisableOrganizationsRootSessions",
 --   "StartPrimaryEmailUpdate", "AcceptPrimaryEmailUpdate", "PutAlternateContact", "DeleteAlternateContact",
+--   "DisableEbsEncryptionByDefault",
 -- ]
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
 -- runbook      = """
 -- 1. Ask the account's owner. For a new e-mail address: is the mailbox one of yours?
--- 2. See what stands now: aws iam get-account-password-policy, aws account get-primary-email, get-alternate-contact.
+-- 2. See what stands now: aws ec2 get-ebs-encryption-by-default --region …, aws iam get-account-password-policy, aws account get-primary-email, get-alternate-contact.
 -- 3. Put the former values back. If the e-mail address was taken over, open a case with AWS Support at once.
 -- 4. Look for sign-ins as root and new users: SELECT * FROM events WHERE account = '…' AND (actor_kind = 'root' OR event_name = 'CreateUser') ORDER BY event_time.
 -- """
 -- references   = [
 --   "https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_passwords_account-policy.html",
 --   "https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-update-root-user-email.html",
+--   "https://docs.aws.amazon.com/ebs/latest/userguide/encryption-by-default.html",
 -- ]
 --
 -- [params.password_length]
@@ -51,7 +54,8 @@ WITH changed AS (
         'DeleteAccountPasswordPolicy', 'UpdateAccountPasswordPolicy', 'CreateAccountAlias', 'DeleteAccountAlias',
         'DisableOrganizationsRootCredentialsManagement', 'DisableOrganizationsRootSessions'))
       OR (event_source = 'account.amazonaws.com' AND event_name IN (
-        'StartPrimaryEmailUpdate', 'AcceptPrimaryEmailUpdate', 'PutAlternateContact', 'DeleteAlternateContact')))
+        'StartPrimaryEmailUpdate', 'AcceptPrimaryEmailUpdate', 'PutAlternateContact', 'DeleteAlternateContact'))
+      OR (event_source = 'ec2.amazonaws.com' AND event_name = 'DisableEbsEncryptionByDefault'))
 )
 SELECT
   event_id,
@@ -68,6 +72,7 @@ SELECT
       WHEN event_name LIKE '%PrimaryEmailUpdate' THEN 'The account''s e-mail address is being changed'
       WHEN event_name LIKE '%AlternateContact' THEN concat('The contact for ', lower(contact), ' was changed')
       WHEN event_name LIKE '%AccountAlias' THEN 'The account''s alias was changed'
+      WHEN event_source = 'ec2.amazonaws.com' THEN concat('New disks in ', aws_region, ' are no longer encrypted by default')
       ELSE 'The central guard over root of member accounts was lifted'
     END,
     CASE WHEN denied THEN '; it was refused' ELSE '' END) AS summary,

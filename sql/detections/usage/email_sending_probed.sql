@@ -7,7 +7,7 @@
 -- ]
 -- about        = "Somebody who never worked with SES asked what could be sent, or made an identity to send from, or asked to leave the sandbox."
 -- benign       = [
---   "Setting up e-mail for the first time; the console asks the same (low)",
+--   "Setting up e-mail for the first time; the console asks the same (info), and so does a single question",
 --   "Deployments that make identities: known from the second day on, or list them in trusted_principals",
 -- ]
 -- event_names  = [
@@ -40,7 +40,7 @@
 -- [params.questions]
 -- type    = "int"
 -- default = 2
--- about   = "Different questions within ten minutes that make a probe"
+-- about   = "Different questions within ten minutes that make a probe; fewer are info"
 -- ---
 WITH calls AS (
   SELECT
@@ -90,7 +90,7 @@ SELECT
       ELSE concat('prepared to send: ', event_name) END,
     CASE WHEN success THEN '' ELSE concat(': tried, and failed with ', error_code) END) AS summary,
   CASE
-    WHEN by_console AND asked THEN 'info'
+    WHEN asked AND (by_console OR len(kinds) < getvariable('email_sending_probed_questions')) THEN 'info'
     WHEN asked THEN CASE WHEN success THEN 'medium' ELSE 'low' END
     WHEN NOT success OR by_console THEN 'low'
     WHEN event_name = 'PutAccountDetails' THEN 'high'
@@ -99,4 +99,3 @@ SELECT
   CASE WHEN asked THEN ids ELSE [event_id] END AS event_ids,
   caller
 FROM probed
-WHERE NOT asked OR len(kinds) >= getvariable('email_sending_probed_questions')

@@ -2,11 +2,14 @@
 
 `truths/panther.toml` names the rules whose subject we cover, by id, with our detections for it and, by the case's
 number (in the order of the file, cases with mocks left out), each disagreement we have looked at: who is right, and
-why. None of their text is here.
+why; and the rules that are left out, with the reason. None of their text is here.
 
-Yes is an alert of medium or above, or of their rule's severity where that is lower. A rule that counts is asked as
-often as it counts. What no real record lacks (a time, an id, an account, somebody who called) is supplied where a case
-has none.
+We say yes to a case where one of the detections named for its rule raises an alert at the severity of the rule, or
+above; of rules above medium, medium is enough. In any other case we say no. The same holds whatever the label is: an
+alert as loud as theirs where theirs keeps silent is a disagreement, and so is one that is too low where theirs speaks.
+
+A rule that counts is asked as often as it counts. What no real record lacks (a time, an id, an account, somebody who
+called) is supplied where a case has none. No case has a history: what ours calls usual after a day is new there.
 """
 
 from __future__ import annotations
@@ -61,13 +64,22 @@ class Answer:
 
 def covered() -> dict[str, Covered]:
     """The rules we answer for, by id."""
-    said = tomllib.loads((TRUTHS / "panther.toml").read_text(encoding="utf-8"))
     return {
         rule: Covered(
             rule, tuple(row["detections"]), {int(number): why for number, why in row.get("looked_at", {}).items()}
         )
-        for rule, row in said.items()
+        for rule, row in _said().items()
+        if rule != "left_out"
     }
+
+
+def left_out() -> Mapping[str, str]:
+    """The rules we do not answer for, by id, and why not."""
+    return dict(_said()["left_out"])
+
+
+def _said() -> Mapping[str, Any]:
+    return tomllib.loads((TRUTHS / "panther.toml").read_text(encoding="utf-8"))
 
 
 def answers(cases: Sequence[Mapping[str, Any]], corpus: Corpus) -> Iterator[Answer]:

@@ -4,7 +4,7 @@
 -- attack       = [
 --   { id = "T1555.006", why = "passwords and keys are taken out of the secret store, one after the other or all at once" },
 -- ]
--- about        = "Many secrets or encrypted parameters were read within minutes, or all that match, by somebody whose work that is not."
+-- about        = "Many secrets or encrypted parameters were read within minutes, or all that match, by somebody whose work that is not; or a person was refused again and again."
 -- benign       = [
 --   "Programs that fetch all their secrets at start: after three such days that is their habit, and low",
 --   "A restore, or a migration to another store",
@@ -83,17 +83,19 @@ minutes AS (
     list(event_id ORDER BY event_time, event_id) AS ids,
     list_distinct(flatten(list(things))) AS things,
     coalesce(list_distinct(flatten(list(things) FILTER (success))), []) AS got,
-    bool_or(of_secrets) AS of_secrets
+    bool_or(of_secrets) AS of_secrets,
+    count(*) FILTER (denied) AS refusals
   FROM calls
   GROUP BY ALL
 ),
 windows AS (
   SELECT
-    * EXCLUDE (ids, things, got, of_secrets),
+    * EXCLUDE (ids, things, got, of_secrets, refusals),
     flatten(list(ids) OVER before) AS ids,
     list_filter(list_distinct(flatten(list(things) OVER before)), lambda t: NOT contains(t, ' /aws/service/')) AS things,
     list_filter(list_distinct(flatten(list(got) OVER before)), lambda t: NOT contains(t, ' /aws/service/')) AS got,
-    bool_or(of_secrets) OVER before AS of_secrets
+    bool_or(of_secrets) OVER before AS of_secrets,
+    sum(refusals) OVER before AS refusals
   FROM minutes
   WINDOW before AS (
     PARTITION BY account, caller ORDER BY minute RANGE BETWEEN INTERVAL 9 MINUTE PRECEDING AND CURRENT ROW)
@@ -120,6 +122,16 @@ found AS (
       CASE WHEN of_secrets THEN ' secrets' ELSE ' encrypted parameters' END, ' within ten minutes') AS summary
   FROM windows
   WHERE len(things) >= getvariable('secrets_read_in_bulk_secrets')
+  UNION ALL BY NAME
+  -- A program that is refused asks again for ever; a person who does so wants to get in.
+  SELECT
+    'refused' AS kind, account, principal, caller, event_id, event_time, aws_region, source_ip_address, ids, actor_kind, of_secrets,
+    false AS worked, false AS catch_all,
+    coalesce(split_part(things[1], ' ', 2), 'secrets') AS target,
+    concat(last_part(caller), ' was refused ', CAST(refusals AS BIGINT), ' times within ten minutes, at ',
+      array_to_string(list_sort(list_transform(things, lambda t: split_part(t, ' ', 2)))[:3], ', ')) AS summary
+  FROM windows
+  WHERE refusals >= getvariable('secrets_read_in_bulk_secrets') AND is_person(actor_kind)
   UNION ALL BY NAME
   SELECT
     'batch' AS kind, account, principal, caller, event_id, event_time, aws_region, source_ip_address, [event_id] AS ids, actor_kind,
@@ -167,7 +179,7 @@ rated AS (
     *,
     CASE
       WHEN kind = 'first' THEN CASE WHEN NOT coalesce(known, false) AND NOT learning THEN 'low' END
-      WHEN kind = 'batch' AND NOT worked THEN 'low'
+      WHEN kind = 'refused' OR kind = 'batch' AND NOT worked THEN 'low'
       WHEN kind = 'batch' AND coalesce(known, false) THEN CASE WHEN catch_all THEN 'low' END
       WHEN habit OR list_contains(getvariable('secrets_read_in_bulk_trusted_principals'), principal) THEN 'low'
       WHEN kind = 'batch' THEN CASE WHEN catch_all AND NOT learning THEN 'high' ELSE 'medium' END

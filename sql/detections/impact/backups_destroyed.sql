@@ -4,8 +4,9 @@
 -- attack       = [
 --   { id = "T1490", why = "without backups, snapshots and images nothing can be brought back" },
 --   { id = "T1485", why = "databases were deleted, or left without the copies that could restore them" },
+--   { id = "T1489", why = "what worked with a deleted database stands still, copy or not" },
 -- ]
--- about        = "Backups, snapshots, images or the rules that make and keep them were deleted, or a database without a last copy."
+-- about        = "Backups, snapshots, images or the rules that make and keep them were deleted, or a database, above all without a last copy."
 -- benign       = [
 --   "Clean-up jobs: silent once they have deleted on an earlier day",
 --   "Environments that are torn down: list the role in trusted_principals",
@@ -132,7 +133,8 @@ weighed AS (
       WHEN many THEN CASE WHEN by_hand OR mature THEN 'high' ELSE 'medium' END
       WHEN kind = 'rule' THEN 'medium'
       WHEN kind = 'protection' THEN 'low'
-      WHEN kind = 'database' THEN CASE WHEN without_copy AND forced THEN 'high' WHEN without_copy AND NOT habit THEN 'medium' ELSE 'low' END
+      -- A last copy keeps the data; what worked with the database stands still all the same.
+      WHEN kind = 'database' THEN CASE WHEN without_copy AND forced THEN 'high' WHEN NOT habit THEN 'medium' ELSE 'low' END
       WHEN kind = 'image' AND by_hand AND NOT habit THEN 'medium'
     END AS weight
   FROM rated

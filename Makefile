@@ -46,11 +46,12 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning
+bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning, a year against a month
 	@$(BIN)/python benchmarks/load.py $(ARGS)
 	@$(BIN)/python benchmarks/fetch.py
 	@$(BIN)/python benchmarks/detect.py
 	@$(BIN)/python benchmarks/search.py
+	@$(BIN)/python benchmarks/flat.py
 
 evaluate: $(VENV)/.project ## Measure the detections: recall, noise, agreement; docs/evaluation.md
 	@$(BIN)/python -m evaluation $(ARGS)

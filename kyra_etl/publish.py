@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 
 from kyra_etl.lake import Lake
 from kyra_etl.model import Alert, RunReport
@@ -31,10 +31,5 @@ def publish_status(*, lake: Lake, state: State, now: datetime) -> None:
 
 def publish_alerts(changed: Iterable[Alert], *, lake: Lake, state: State) -> None:
     """Publish again every alert of the days on which the changed ones were first seen."""
-    days = {alert.first_seen.date() for alert in changed}
-    by_day: dict[date, list[Alert]] = {day: [] for day in days}
-    for alert in state.alerts.list():
-        if alert.first_seen.date() in days:
-            by_day[alert.first_seen.date()].append(alert)
-    for day, alerts in by_day.items():
-        lake.write_table("alerts", "alerts", map(asdict, alerts), day)
+    for day in {alert.first_seen.date() for alert in changed}:
+        lake.write_table("alerts", "alerts", map(asdict, state.alerts.of_day(day)), day)

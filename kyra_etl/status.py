@@ -58,7 +58,7 @@ def status(
     """
     integrations = [state.integrations.get(name)] if name else state.integrations.list()
     failing = state.queue.failing()
-    young = _young(state, now, learning) if integrations else {}
+    young = _young(state, integrations, now, learning)
     return {
         "integrations": [_one(state, each, failing, young, every, now) for each in integrations],
         "local": _local(state),
@@ -155,11 +155,14 @@ def _trail(trail: Mapping[str, Any]) -> dict[str, Any]:
     return {name: trail[name] for name in names}
 
 
-def _young(state: State, now: datetime, learning: Learning) -> dict[str, dict[str, date]]:
+def _young(
+    state: State, integrations: Sequence[Integration], now: datetime, learning: Learning
+) -> dict[str, dict[str, date]]:
     """Detections that still learn an account, with the day from which they know it: by account, then detection."""
     first = {
         account: day
-        for account, day in state.ledger.first_days().items()
+        for each in integrations
+        for account, day in state.ledger.first_days(each.name).items()
         if now - datetime.combine(day, time.min) < YOUNG
     }
     lengths = learning() if first else {}

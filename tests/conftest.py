@@ -9,7 +9,7 @@ import os
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -17,6 +17,9 @@ import pytest
 from tests import lookup, planted
 from tests import postgres as installed
 from tests.wire import WIRE, Wire
+
+if TYPE_CHECKING:
+    from kyra_etl.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -105,6 +108,20 @@ def s3_server(moto_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest
 
 def _actions(names: tuple[str, ...], additions: Mapping[str, Any]) -> list[str]:
     return [action for name in names for action in additions[name].actions]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """An empty lake: in a folder, and once more on S3 over HTTP."""
+    import boto3
+
+    from kyra_etl.lake import S3Options, open_lake
+
+    if request.param == "folder":
+        return open_lake(str(tmp_path / "lake"))
+    endpoint = request.getfixturevalue("s3_server")
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="lake")
+    return open_lake("s3://lake/kyra", S3Options(endpoint, "us-east-1", "testing", "testing"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout, tables, writer
@@ -66,12 +67,15 @@ class Lake:
         self.storage.register(connection)
 
     def distinct(self, rows: Rows, committed: Mapping[Partition, Sequence[DataFile]]) -> Distinct:
-        """Which of a batch's rows are new: deduplicated within the batch and against the `committed` files."""
+        """Which of a batch's rows are new: deduplicated within the batch and against the `committed` files.
+
+        The same event has the same time: files of other times are not opened.
+        """
         filesystem, root = self.storage.filesystem()
         found = [colliding([], filesystem, "", pa.array([], pa.string()))]
         keys = rows.keys()
         for partition, mine in writer.split(keys) if rows.num_rows else ():
-            files = committed.get(partition, ())
+            files = _around(committed.get(partition, ()), mine["event_time"])
             if files:
                 ids = mine["event_id"].combine_chunks()
                 found.append(self._colliding(files, filesystem, root, partition, ids))
@@ -155,6 +159,17 @@ class Lake:
         """Remove staging folders, by the names `staged_attempts` gave."""
         for name in attempts:
             self.storage.remove_folder(f"{layout.STAGING_DIR}/{name}")
+
+
+def _around(files: Sequence[DataFile], times: pa.ChunkedArray) -> list[DataFile]:
+    """Those of the files that hold events of the time from the first to the last of `times`."""
+    bounds = pc.min_max(times).as_py()
+    return [
+        file
+        for file in files
+        if (file.min_time is None or file.min_time <= bounds["max"])
+        and (file.max_time is None or file.max_time >= bounds["min"])
+    ]
 
 
 def open_lake(url: str, options: S3Options | None = None) -> Lake:

@@ -20,7 +20,7 @@ from kyra_etl.errors import LakeError
 BUDGET = 32 * 2**20
 """Bytes of rows kept in memory."""
 
-KEYS = ("account", "event_id", "event_name", "date", FILE)
+KEYS = ("account", "event_id", "event_name", "event_time", "date", FILE)
 """Columns that stay in memory whatever the number of rows: what deduplication and counting ask for."""
 
 

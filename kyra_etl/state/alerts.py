@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
@@ -89,11 +89,20 @@ class Alerts:
         with self._database.read() as connection:
             return _load(connection, connection.execute(query).all())
 
+    def of_day(self, day: date) -> Sequence[Alert]:
+        """The alerts that were first seen on that UTC day; newest last_seen first."""
+        start = datetime.combine(day, time.min)
+        query = select(_alerts).where(_alerts.c.first_seen >= start, _alerts.c.first_seen < start + timedelta(days=1))
+        with self._database.read() as connection:
+            found = _load(connection, connection.execute(query).all())
+        return sorted(found, key=lambda alert: (-alert.last_seen.timestamp(), alert.alert_id))
+
     def around(self, first: datetime, last: datetime) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]:
         """The rows of alerts with events between these times, and of all their events."""
         query = select(_alerts).where(_alerts.c.last_seen >= first, _alerts.c.first_seen <= last)
         with self._database.read() as connection:
-            rows = [dict(row) for row in connection.execute(query.order_by(_alerts.c.alert_id)).mappings()]
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+            rows.sort(key=lambda row: str(row["alert_id"]))  # ORDER BY would lead SQLite through every alert there is
             events = _events_of(connection, [row["alert_id"] for row in rows])
         for row in rows:
             row["event_ids"] = [event["event_id"] for event in events[row["alert_id"]]]
@@ -230,11 +239,11 @@ def move(
 
 def _find(connection: Connection, alert_id: str) -> Row[Any]:
     remedy = "`kyra alerts list` shows the ids; the first few characters are enough."
-    query = select(_alerts).where(_alerts.c.alert_id.startswith(alert_id, autoescape=True)).limit(2)
-    rows = connection.execute(query).all() if alert_id else []
     exact = connection.execute(select(_alerts).where(_alerts.c.alert_id == alert_id)).first()
     if exact is not None:
         return exact
+    query = select(_alerts).where(_alerts.c.alert_id.startswith(alert_id, autoescape=True)).limit(2)
+    rows = connection.execute(query).all() if alert_id else []
     if len(rows) != 1:
         what = "Several alerts begin with" if rows else "There is no alert"
         raise UnknownName(f"{what} {alert_id!r}.", remedy)

@@ -73,7 +73,7 @@ class Batches:
         """
         c = _batches.c
         of_bucket = () if bucket is None else (c.bucket == bucket,)
-        of_backfill = c.run_id.in_(select(_runs.c.run_id).where(_runs.c.verb == "backfill"))
+        of_backfill = exists().where(_runs.c.run_id == c.run_id, _runs.c.verb == "backfill")
         is_one = exists().where(_runs.c.run_id == run_id, _runs.c.verb == "backfill")
         with self._database.write() as connection:
             clock = self._database.clock(connection)

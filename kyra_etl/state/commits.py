@@ -7,16 +7,17 @@ from dataclasses import fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, func, insert, or_, select, update
 
 from kyra_etl.errors import CommitRefused, StateError, VersionMismatch
-from kyra_etl.model import Commit, DataFile, FileOutcome
+from kyra_etl.model import Batch, Commit, DataFile, FileOutcome
 from kyra_etl.state import tables
 from kyra_etl.state.backoff import next_retry
 from kyra_etl.state.batches import give_back, still_ours
 from kyra_etl.state.database import Database, chunks
 
 _files, _partitions, _data_files = tables.log_files, tables.partitions, tables.data_files
+_ever = tables.totals
 
 _SUMS = ("records", "events", "duplicates", "conflicts", "malformed", "expired")
 
@@ -39,7 +40,8 @@ class Commits:
         batch = commit.batch
         with self._database.write() as connection:
             sizes = _sizes(connection, batch.batch_id)
-            settling = still_ours(batch).values(state="committed", settled_at=now, **_totals(commit.outcomes, sizes))
+            settled = _totals(commit.outcomes, sizes)
+            settling = still_ours(batch).values(state="committed", settled_at=now, **settled)
             if connection.execute(settling).rowcount != 1:
                 raise CommitRefused(
                     f"Attempt {batch.attempt} of batch {batch.batch_id} no longer owns it.",
@@ -47,6 +49,7 @@ class Commits:
                 )
             advance(self._database, connection, commit.versions)
             _settle(connection, commit, sizes, now)
+            _add(self._database, connection, batch, settled, now)
             give_back(connection, batch.batch_id, now)
             if commit.data_files:
                 rows = [data_row(file, batch_id=batch.batch_id) for file in commit.data_files]
@@ -92,9 +95,9 @@ class Commits:
             files = [data_file(row) for row in rows if row["live"]]
             moved = sorted({(row["account"], row["date"]) for row in rows if not row["live"]})
             for some in chunks(moved, 250):
-                merged = select(_data_files).where(c.live, c.kind == "events", c.swap_id.is_not(None))
-                merged = merged.where(tuple_(c.account, c.date).in_(some))
-                files += [data_file(row) for row in connection.execute(merged).mappings()]
+                merged = select(_data_files).where(c.live, c.kind == "events", c.swap_id.is_not(None), _among(c, some))
+                found = [data_file(row) for row in connection.execute(merged).mappings()]
+                files += [file for file in found if (file.account, file.date) in some]
         return sorted(files, key=lambda file: file.path), sum(row["rows"] for row in rows)
 
     def unpublished(self) -> list[DataFile]:
@@ -154,9 +157,18 @@ def partition_versions(connection: Connection, partitions: Iterable[tuple[str, d
     versions = dict.fromkeys(partitions, 0)
     c = _partitions.c
     for some in chunks(sorted(versions), 250):
-        query = select(c.account, c.date, c.version).where(tuple_(c.account, c.date).in_(some))
-        versions |= {(account, day): version for account, day, version in connection.execute(query)}
+        found = connection.execute(select(c.account, c.date, c.version).where(_among(c, some)))
+        versions |= {(account, day): version for account, day, version in found if (account, day) in versions}
     return versions
+
+
+def _among(c: Any, partitions: Collection[tuple[str, date]]) -> ColumnElement[bool]:
+    """Rows of these partitions, and of others of their accounts and days.
+
+    Asked for pair by pair, SQLite would read those of all days there are.
+    """
+    accounts, days = ({each[n] for each in partitions} for n in (0, 1))
+    return and_(c.account.in_(sorted(accounts)), c.date.in_(sorted(days)))
 
 
 def _sizes(connection: Connection, batch_id: str) -> dict[int, tuple[int, int]]:
@@ -177,6 +189,22 @@ def _totals(outcomes: Sequence[FileOutcome], sizes: Mapping[int, tuple[int, int]
         "first_event_at": min(firsts, default=None),
         "last_event_at": max(lasts, default=None),
     }
+
+
+def _add(database: Database, connection: Connection, batch: Batch, settled: Mapping[str, Any], now: datetime) -> None:
+    """Adds what a batch loaded to what the integration ever loaded."""
+    latest = now if settled["files"] else None
+    adding = database.insert(_ever).values(
+        integration=batch.integration, bucket=batch.bucket, batches=1, last_loaded_at=latest, **settled
+    )
+    new = adding.excluded
+    values: dict[str, Any] = {name: _ever.c[name] + new[name] for name in ("batches", "files", "bytes", *_SUMS)}
+    # Neither MIN of two nor LEAST is known to both databases, nor what they make of NULL.
+    for name, later in (("first_event_at", False), ("last_event_at", True), ("last_loaded_at", True)):
+        ours, theirs = _ever.c[name], new[name]
+        better = theirs > ours if later else theirs < ours
+        values[name] = case((or_(ours.is_(None), better), theirs), else_=ours)
+    connection.execute(adding.on_conflict_do_update(index_elements=[_ever.c.integration, _ever.c.bucket], set_=values))
 
 
 def _settle(connection: Connection, commit: Commit, sizes: Mapping[int, tuple[int, int]], now: datetime) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
-_batches, _files, _runs, _alerts = tables.batches, tables.log_files, tables.runs, tables.alerts
+_ever, _files, _runs, _alerts = tables.totals, tables.log_files, tables.runs, tables.alerts
 _data_files, _requests = tables.data_files, tables.list_requests
 
 SUMS = ("files", "bytes", "records", "events", "duplicates", "conflicts", "malformed", "expired")
@@ -21,10 +21,9 @@ class Figures:
 
     def loaded(self) -> list[dict[str, Any]]:
         """By integration, over its committed batches: batches, and the sums of files, bytes, records, events …"""
-        c = _batches.c
-        sums = [func.sum(c[name]).label(name) for name in SUMS]
-        query = select(c.integration, func.count().label("batches"), *sums)
-        return self._rows(query.where(c.state == "committed").group_by(c.integration))
+        c = _ever.c
+        sums = [func.sum(c[name]).label(name) for name in ("batches", *SUMS)]
+        return self._rows(select(c.integration, *sums).group_by(c.integration))
 
     def quarantined(self) -> list[dict[str, Any]]:
         """By integration and reason: files, and attempts (reads of them so far)."""

@@ -92,6 +92,8 @@ runs = Table(
     Column("error", Str),
     Column("report", JSON(none_as_null=True)),
     Index(None, "integration", "started_at"),
+    # the last run of a kind that failed may lie a year back
+    Index(None, "integration", "verb", "state", "started_at"),
 )
 
 leases = Table(
@@ -145,7 +147,7 @@ batches = Table(
     Column("planned_at", Time, nullable=False),
     Column("settled_at", Time),
     Column("reason", Str),
-    # what its loaded files add up to, so that an integration's totals need not read every file it ever had
+    # what its loaded files add up to
     count("files"),
     count("bytes"),
     count("records"),
@@ -159,6 +161,28 @@ batches = Table(
     CheckConstraint("state IN ('planned', 'committed', 'abandoned')", name="state"),
     Index(None, "integration", "state"),
     Index(None, "run_id"),
+    # what is planned, among all that ever was
+    Index(None, "state", "run_id"),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    # what committed batches add up to, kept by the commit: status must not read all that was ever loaded
+    Column("integration", Str, primary_key=True),
+    Column("bucket", Str, primary_key=True),
+    count("batches"),
+    count("files"),
+    count("bytes"),
+    count("records"),
+    count("events"),
+    count("duplicates"),
+    count("conflicts"),
+    count("malformed"),
+    count("expired"),
+    Column("first_event_at", Time),
+    Column("last_event_at", Time),
+    Column("last_loaded_at", Time),
 )
 
 log_files = Table(
@@ -325,6 +349,7 @@ alerts = Table(
     Column("created_at", Time, nullable=False),
     Column("changed_at", Time, nullable=False),
     CheckConstraint("status IN ('open', 'acknowledged', 'closed')", name="status"),
+    Index(None, "first_seen"),
     Index(None, "last_seen"),
     Index(None, "changed_at"),
 )

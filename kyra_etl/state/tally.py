@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
 
 from kyra_etl.model import Window
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
 _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
-
+_ever = tables.totals
 
 ROWS = 20_000
 
 STATES = ("pending", "planned", "loaded", "quarantined", "gone")
+_LEFT = [state for state in STATES if state != "loaded"]
 
 
 class Tallies:
@@ -114,21 +115,19 @@ class Tallies:
         with self._database.read() as connection:
             return {name: int(value or 0) for name, value in connection.execute(query).mappings().one().items()}
 
-    def first_days(self) -> dict[str, date]:
-        """The first day that the lake has events of, by account."""
-        c = tables.data_files.c
-        query = select(c.account, func.min(c.date)).where(c.kind == "activity").group_by(c.account)
+    def first_days(self, integration: str) -> dict[str, date]:
+        """The first day that the lake has events of, by account, of the accounts the integration's listing found."""
+        c, folders = tables.data_files.c, tables.checkpoints.c
+        accounts = select(folders.account).where(folders.integration == integration).distinct().subquery()
+        # Of each account by itself: grouped, every day of it would be read.
+        first = select(func.min(c.date)).where(c.kind == "activity", c.account == accounts.c.account).scalar_subquery()
         with self._database.read() as connection:
-            return {account: day for account, day in connection.execute(query) if account and day}
+            return {account: day for account, day in connection.execute(select(accounts.c.account, first)) if day}
 
-    def states(self, integration: str, bucket: str) -> dict[str, int]:
-        """Log files of one bucket by state, none left out: pending, planned, loaded, quarantined, gone."""
-        c = _files.c
-        # No GROUP BY: for its sake SQLite would read every file of the integration in the order of its states.
-        counting = [func.count(case((c.state == state, 1))).label(state) for state in STATES]
-        query = select(*counting).where(c.integration == integration, c.bucket == bucket)
+    def states(self, integration: str, bucket: str | None = None) -> dict[str, int]:
+        """Log files (of one bucket) by state, none left out: pending, planned, loaded, quarantined, gone."""
         with self._database.read() as connection:
-            return {state: int(files) for state, files in connection.execute(query).mappings().one().items()}
+            return _states(connection, integration, bucket)
 
     def counts(self, integration: str) -> dict[str, Any]:
         """Everything the ledger ever saw of an integration.
@@ -136,25 +135,16 @@ class Tallies:
         pending, planned, loaded, quarantined, gone: log files by state. records, events, duplicates, malformed, bytes
         (as stored), last_loaded_at, first_event_at, last_event_at: over all it loaded.
         """
-        c = _batches.c
-        states = select(_files.c.state, func.count().label("files")).where(_files.c.integration == integration)
-        sums = select(
-            *(func.sum(c[name]).label(name) for name in ("records", "events", "duplicates", "malformed", "bytes")),
-            func.min(c.first_event_at).label("first_event_at"),
-            func.max(c.last_event_at).label("last_event_at"),
-        ).where(c.integration == integration, c.state == "committed")
-        latest = select(func.max(c.settled_at)).where(c.integration == integration, c.state == "committed", c.files > 0)
+        c = _ever.c
+        sums = [func.sum(c[name]).label(name) for name in ("records", "events", "duplicates", "malformed", "bytes")]
+        times = [func.min(c.first_event_at).label("first_event_at")]
+        times += [func.max(c[name]).label(name) for name in ("last_event_at", "last_loaded_at")]
         with self._database.read() as connection:
-            by_state = {row.state: row.files for row in connection.execute(states.group_by(_files.c.state))}
-            totals = dict(connection.execute(sums).mappings().one())
-            last_loaded_at = connection.scalar(latest)
-        times = {name: totals.pop(name) for name in ("first_event_at", "last_event_at")}
-        return (
-            {state: by_state.get(state, 0) for state in STATES}
-            | {name: int(total or 0) for name, total in totals.items()}
-            | times
-            | {"last_loaded_at": last_loaded_at}
-        )
+            query = select(*sums, *times).where(c.integration == integration)
+            totals = dict(connection.execute(query).mappings().one())
+            states = _states(connection, integration, None)
+        added = {column.name: int(totals[column.name] or 0) for column in sums}
+        return states | added | {column.name: totals[column.name] for column in times}
 
     def pace(self) -> float | None:
         """Compressed bytes a second, listing and detections included, over the last runs that loaded a mebibyte.
@@ -191,6 +181,20 @@ class Tallies:
                 return
             last = rows[-1]["id"]
             yield rows
+
+
+def _states(connection: Connection, integration: str, bucket: str | None) -> dict[str, int]:
+    c = _files.c
+    # What is loaded is nearly everything, and known; the bucket is wrapped, or SQLite might take the index that leads
+    # through all of it.
+    left = select(c.state, func.count()).where(c.integration == integration, c.state.in_(_LEFT)).group_by(c.state)
+    loaded = select(func.sum(_ever.c.files)).where(_ever.c.integration == integration)
+    if bucket is not None:
+        left = left.where(func.coalesce(c.bucket, "") == bucket)
+        loaded = loaded.where(_ever.c.bucket == bucket)
+    found = dict(connection.execute(left).tuples().all())
+    found["loaded"] = int(connection.scalar(loaded) or 0)
+    return {state: found.get(state, 0) for state in STATES}
 
 
 def _of_run(run_id: str, *columns: Any) -> Select[Any]:

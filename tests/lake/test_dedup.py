@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyra_etl.cloudtrail.decode import FILE, Source, decode
 from kyra_etl.cloudtrail.schema import EVENTS
-from kyra_etl.lake import Rows, open_lake
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import Lake, Rows, open_lake
 from kyra_etl.lake.dedup import distinct
 from kyra_etl.model import DataFile
 from tests.cloudtrail.truth import exact
@@ -121,31 +124,73 @@ def test_what_is_kept_is_exactly_what_was_not_there(
     assert len(found) == len(fresh)
 
 
-def test_committed_files_are_asked_by_partition(tmp_path: Path) -> None:
-    lake = open_lake(str(tmp_path))
-    files = lake.stage("b1", 1, [rows(event("1"), event("9", eventTime="2026-03-05T00:00:00Z"))], [])
+def staged(lake: Lake, batch_id: str, *texts: str) -> dict[Any, list[DataFile]]:
+    """The batch's files of events, by partition."""
+    files = lake.stage(batch_id, 1, [rows(*texts)], [])
     assert lake.publish(files)
-    by_partition: dict[Any, list[DataFile]] = {}
-    for file in files:
-        if file.kind == "events":
-            by_partition.setdefault((file.account, file.date), []).append(file)
-
-    batch = rows(event("1"), event("2"), event("9", eventTime="2026-03-05T00:00:00Z"))
-    fresh = lake.distinct(Rows(with_file(batch)), by_partition)
-
-    assert batch["event_id"].filter(fresh.keep).to_pylist() == ["2"]
+    return {(file.account, file.date): [file] for file in files if file.kind == "events"}
 
 
-def test_files_are_plain_hive_parquet(tmp_path: Path) -> None:
+def fresh(lake: Lake, committed: dict[Any, list[DataFile]], *texts: str) -> list[tuple[str, bool]]:
+    """What of a batch is kept, and whether it conflicts."""
+    batch = rows(*texts)
+    found = lake.distinct(Rows(with_file(batch)), committed)
+    ids, conflicts = batch["event_id"].filter(found.keep), found.conflicts.filter(found.keep)
+    return list(zip(ids.to_pylist(), conflicts.to_pylist(), strict=True))
+
+
+def test_committed_files_are_asked_by_partition(lake: Lake) -> None:
+    committed = staged(lake, "b1", event("1"), event("9", eventTime="2026-03-05T00:00:00Z"))
+
+    assert fresh(lake, committed, event("1"), event("2"), event("9", eventTime="2026-03-05T00:00:00Z")) == [
+        ("2", False)
+    ]
+
+
+def test_files_of_other_times_are_not_opened(lake: Lake) -> None:
+    committed = staged(lake, "b1", event("1", eventTime="2026-03-04T05:00:00Z"))
+    for (file,) in committed.values():
+        lake.storage.remove(file.path)
+
+    assert fresh(lake, committed, event("1", eventTime="2026-03-04T05:00:01Z")) == [("1", False)]
+    with pytest.raises(LakeError):
+        fresh(lake, committed, event("1", eventTime="2026-03-04T05:00:00Z"))
+
+
+INSTANTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=8)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=INSTANTS, batch=INSTANTS)
+def test_what_is_not_opened_changes_nothing_that_is_kept(tmp_path: Path, before: Any, batch: Any) -> None:
+    """Against the same files with their times unknown, so that all are opened."""
+
+    def texts(made: Any) -> list[str]:
+        return [event(name, eventTime=f"2026-03-04T05:06:{second:02}Z", readOnly=flag) for name, second, flag in made]
+
     lake = open_lake(str(tmp_path))
+    committed: dict[Any, list[DataFile]] = {}
+    for number, text in enumerate(texts(before)):
+        for partition, files in staged(lake, f"b{number}", text).items():
+            committed.setdefault(partition, []).extend(files)
+    blind = {where: [replace(file, min_time=None) for file in files] for where, files in committed.items()}
+    blind = {where: [replace(file, max_time=None) for file in files] for where, files in blind.items()}
+
+    assert [name for name, _ in fresh(lake, committed, *texts(batch))] == [
+        name for name, _ in fresh(lake, blind, *texts(batch))
+    ]
+
+
+def test_files_are_plain_hive_parquet(lake: Lake) -> None:
     files = lake.stage("b1", 1, [rows(event("1", recipientAccountId="012345678901"))], [])
 
-    assert not (tmp_path / "events").exists()
+    assert lake.storage.sizes("events") == {}
     lake.publish(files)
 
-    (path,) = (tmp_path / "events").rglob("*.parquet")
-    assert path.relative_to(tmp_path).as_posix() == "events/account=012345678901/date=2026-03-04/b1.parquet"
-    written = pq.ParquetFile(path)
+    (path,) = lake.storage.sizes("events")
+    assert path == "events/account=012345678901/date=2026-03-04/b1.parquet"
+    filesystem, root = lake.storage.filesystem()
+    written = pq.ParquetFile(f"{root}/{path}", filesystem=filesystem)
     assert written.schema_arrow.names == [name for name in EVENTS.names if name not in ("account", "date")]
     assert lake.publish(files)
 

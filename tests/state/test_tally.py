@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kyra_etl.errors import CommitRefused, VersionMismatch
-from kyra_etl.model import Batch, Commit, FileOutcome, Window
+from kyra_etl.model import Batch, Commit, FileOutcome, Folder, Window
 from kyra_etl.state import State
 from tests.state.making import DAY, NOW, committing, file, loaded, observed, planned, sync
 
@@ -43,7 +43,8 @@ def test_what_status_and_costs_ask_is_counted(state: State) -> None:
         {"reason": "truncated", "files": 1, "recent": 1, "detail": "cut"},
     ]
     assert [row["recent"] for row in ledger.quarantine("acme", LATER)] == [0, 0]
-    assert ledger.first_days() == {"111111111111": DAY}
+    ledger.save_listing("acme", [Folder("f/", "111111111111"), Folder("g/", "222222222222")], requests=0, day=DAY)
+    assert (ledger.first_days("acme"), ledger.first_days("other")) == ({"111111111111": DAY}, {})
     (day,) = ledger.by_day(batch.run_id)
     assert (day["day"], day["loaded"], day["pending"], day["records"], day["events"]) == (DAY, 2, 1, 15, 9)
 

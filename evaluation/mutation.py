@@ -8,7 +8,9 @@ case fail is killed; one that none notices survives, and is printed: it wants a 
     condition   one condition of an AND, an OR or a WHERE is left out
     severity    two neighbouring branches of a CASE change their severities
 
-Events are decoded, written and related once for each case, then every mutant is run on what the engine saw.
+Events are decoded, written and related once for each case, then every mutant that still lives is run on what the engine
+saw. `evaluation/truths/equivalent.toml` lists the changes that no event can tell from the original, each with its why;
+they are counted apart. One that is killed after all, or is no change of the SQL any more, is an error.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ import copy
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from multiprocessing import get_context
+from pathlib import Path
 from random import Random
 from time import perf_counter
 from typing import Any
@@ -38,11 +44,17 @@ from kyra_etl.model import SEVERITIES
 Node = dict[str, Any]
 
 TARGET = 0.9
+"""The share of all mutants that are to be killed."""
+
+FLOOR = 0.8
+"""The share of each detection's mutants."""
+
+EQUIVALENT = Path(__file__).with_name("truths") / "equivalent.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A detection's SQL with one change: its kind, where it is, and the whole statement."""
+    """A detection's SQL with one change: its kind, what becomes what (numbered if said twice), the whole statement."""
 
     kind: str
     what: str
@@ -55,12 +67,15 @@ def mutants(detection: Detection) -> list[Mutant]:
         text = _one(connection, "SELECT json_serialize_sql(?)", detection.sql)
         tree = json.loads(text)
         found: dict[str, Mutant] = {}
+        said: Counter[str] = Counter()
         for kind, change in _changes(tree):
             changed = copy.deepcopy(tree)
             before, after = change(changed)
-            what = f"{_sql(connection, before)} → {_sql(connection, after) if after else 'left out'}"
             sql = _one(connection, "SELECT json_deserialize_sql(?::JSON)", json.dumps(changed))
-            found.setdefault(sql, Mutant(kind, what, sql))
+            if sql not in found:
+                what = f"{_sql(connection, before)} → {_sql(connection, after) if after else 'left out'}"
+                said[what] += 1
+                found[sql] = Mutant(kind, what if said[what] == 1 else f"{what} #{said[what]}", sql)
     return list(found.values())
 
 
@@ -166,6 +181,7 @@ def _negated(node: Node) -> Node:
     return {"class": "OPERATOR", "type": "OPERATOR_NOT", "alias": "", "query_location": 0, "children": [node]}
 
 
+@cache
 def _true() -> Node:
     """1 = 1, which every version of DuckDB writes alike."""
     with duckdb.connect() as connection:
@@ -190,23 +206,45 @@ def _sql(connection: duckdb.DuckDBPyConnection, expression: Node) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How a detection's cases did: mutants that could run, and those that no case noticed."""
+    """How a detection's cases did: mutants that could run, and those that no case noticed.
+
+    `wrong` says what is not so in the list of equivalent mutants, a line each.
+    """
 
     detection: str
     cases: int
     tried: int
     alive: tuple[Mutant, ...]
+    equivalent: tuple[tuple[Mutant, str], ...] = ()
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def meant(self) -> int:
+        """Mutants that mean something else than the original."""
+        return self.tried - len(self.equivalent)
 
     @property
     def killed(self) -> int:
-        return self.tried - len(self.alive)
+        return self.meant - len(self.alive)
 
 
-def survey(detection: Detection, cases: Sequence[Case], *, sample: int | None = None) -> Survey:
-    """Run every mutant of a detection, or a sample of so many, on its cases until one of them fails."""
+def survey(
+    detection: Detection,
+    cases: Sequence[Case],
+    *,
+    equivalent: Mapping[str, str] | None = None,
+    sample: int | None = None,
+) -> Survey:
+    """Run every mutant of a detection, or a sample of so many, on its cases until one of them fails.
+
+    `equivalent` says of changes why they mean nothing.
+    """
     alive, tried = mutants(detection), 0
+    listed = dict(equivalent or {})
+    wrong = [f"{what}: is no change of the SQL" for what in listed.keys() - {mutant.what for mutant in alive}]
     if sample is not None:
         alive = Random(detection.id).sample(alive, min(sample, len(alive)))
+    sampled = {mutant.what for mutant in alive}
     with Bench() as bench:
         # What the detection passes over, its mutants pass over too.
         for case in (each for each in cases if detection.concerns({event["eventName"] for event in each.events})):
@@ -222,13 +260,23 @@ def survey(detection: Detection, cases: Sequence[Case], *, sample: int | None = 
             ]
             if not alive:
                 break
-    return Survey(detection.id, len(cases), tried, tuple(alive))
+    lives = {mutant.what for mutant in alive}
+    wrong += [f"{what}: is killed by a case" for what in listed if what in sampled - lives]
+    same = tuple((mutant, listed[mutant.what]) for mutant in alive if mutant.what in listed)
+    alive = [mutant for mutant in alive if mutant.what not in listed]
+    return Survey(detection.id, len(cases), tried, tuple(alive), same, tuple(sorted(wrong)))
+
+
+def equivalents() -> dict[str, dict[str, str]]:
+    """The changes that mean nothing, and why, by detection."""
+    return tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))
 
 
 def _survey(id_: str, sample: int | None) -> Survey:
     """In a process of its own."""
-    cases = [case for case in load_cases([resources.cases_dir()]) if case.detection == id_]
-    return survey(Corpus.load([resources.detections_dir()]).get(id_), cases, sample=sample)
+    cases = load_cases([resources.cases_dir()], only=id_)
+    detection = Corpus.load([resources.detections_dir()]).get(id_)
+    return survey(detection, cases, equivalent=equivalents().get(id_), sample=sample)
 
 
 def main() -> int:
@@ -237,17 +285,35 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="Processes; one a core.")
     parser.add_argument("--sample", type=int, metavar="N", help="So many mutants of each detection; all without.")
     said = parser.parse_args()
-    ids = said.ids or [detection.id for detection in Corpus.load([resources.detections_dir()]).detections]
+    known = [detection.id for detection in Corpus.load([resources.detections_dir()]).detections]
     begun, done = perf_counter(), []
     with ProcessPoolExecutor(said.jobs, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(_survey, ids, [said.sample] * len(ids)):
+        for one in pool.map(_survey, said.ids or known, [said.sample] * len(known)):
             done.append(one)
-            print(f"{one.detection}: {one.killed} of {one.tried} killed by {one.cases} cases", flush=True)
+            print(f"{one.detection}: {_score(one)} by {one.cases} cases", flush=True)
             for mutant in one.alive:
-                print(f"  survived  {mutant.kind:9}  {mutant.what}")
-    killed, tried = sum(one.killed for one in done), sum(one.tried for one in done)
-    print(f"\n{killed} of {tried} mutants killed, {killed / tried:.1%}, in {perf_counter() - begun:.0f} seconds")
-    return 0 if killed >= TARGET * tried else 1
+                print(f"  survived    {mutant.kind:9}  {mutant.what}")
+            for mutant, why in one.equivalent:
+                print(f"  equivalent  {mutant.kind:9}  {mutant.what}\n              {why}")
+            for what in one.wrong:
+                print(f"  wrong in {EQUIVALENT.name}  {what}")
+    wrong = [f"{id_}: is no detection" for id_ in equivalents().keys() - set(known)]
+    weak = [one.detection for one in done if one.killed < FLOOR * one.meant]
+    total = Survey("all", sum(one.cases for one in done), sum(one.tried for one in done), ())
+    total = replace(total, alive=sum((one.alive for one in done), ()), equivalent=sum((o.equivalent for o in done), ()))
+    print(f"\n{_score(total)}, in {perf_counter() - begun:.0f} seconds; asked {TARGET:.0%}, and {FLOOR:.0%} of each")
+    if weak:
+        print(f"below {FLOOR:.0%}: {', '.join(weak)}")
+    for what in wrong:
+        print(f"wrong in {EQUIVALENT.name}  {what}")
+    bad = weak or wrong or any(one.wrong for one in done)
+    return 0 if not bad and total.killed >= TARGET * total.meant else 1
+
+
+def _score(one: Survey) -> str:
+    share = one.killed / one.meant if one.meant else 1.0
+    apart = f", {len(one.equivalent)} equivalent" if one.equivalent else ""
+    return f"{one.killed} of {one.meant} mutants killed ({share:.1%}){apart}"
 
 
 if __name__ == "__main__":

@@ -85,9 +85,10 @@ class Result:
         return not self.failures
 
 
-def load_cases(dirs: Sequence[Path]) -> list[Case]:
-    """Read `<dir>/<group>/<id>.yaml` (also `<dir>/<id>.yaml`). Raises DetectionError naming the file."""
-    paths = [path for folder in dirs for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml")))]
+def load_cases(dirs: Sequence[Path], only: str = "*") -> list[Case]:
+    """Read `<dir>/<group>/<id>.yaml` (also `<dir>/<id>.yaml`), all or one id. Raises DetectionError naming it."""
+    names = (f"{only}.yaml", f"*/{only}.yaml")
+    paths = [path for folder in dirs for path in sorted(path for name in names for path in folder.glob(name))]
     return [case for path in paths for case in _read(path)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation import organization
 from evaluation.guards import GUARDS, Guard, tried
-from evaluation.mutation import TARGET, mutants, survey
+from evaluation.mutation import TARGET, equivalents, mutants, survey
 from evaluation.parts import boogy_parser, calm, invictus, recorded, stratus, verified
 from evaluation.road import USER_AGENT, neutral, play
 from kyra_etl import resources
@@ -92,3 +92,23 @@ def test_mutants_are_of_every_kind_and_none_is_the_original() -> None:
 
     assert kinds.keys() == {"success", "source", "condition", "severity"}
     assert all(mutant.sql != CORPUS.get("mfa_failures").sql for mutant in mutants(CORPUS.get("mfa_failures")))
+
+
+def test_changes_listed_as_equivalent_are_counted_apart_and_wrong_ones_are_told() -> None:
+    cases = [case for case in CASES if case.detection == "console_login_without_mfa"][:1]
+    plain = survey(CORPUS.get("console_login_without_mfa"), cases)
+    survivor = plain.alive[0]
+    killed = next(each.what for each in mutants(CORPUS.get(plain.detection)) if each not in plain.alive)
+
+    listed = {survivor.what: "a reason", killed: "not so", "(1 = 2) → left out": "stale"}
+    done = survey(CORPUS.get(plain.detection), cases, equivalent=listed)
+
+    assert done.equivalent == ((survivor, "a reason"),)
+    assert (done.killed, done.meant) == (plain.killed, plain.tried - 1)
+    assert done.wrong == ("(1 = 2) → left out: is no change of the SQL", f"{killed}: is killed by a case")
+
+
+def test_every_change_listed_as_equivalent_is_one() -> None:
+    for id_, listed in equivalents().items():
+        assert listed.keys() <= {mutant.what for mutant in mutants(CORPUS.get(id_))}, id_
+        assert all(listed.values()), id_

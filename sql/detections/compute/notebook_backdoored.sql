@@ -70,7 +70,7 @@ SELECT
   notebook AS target,
   concat(last_part(caller), CASE WHEN opened THEN ' made a link that opens ' ELSE ' changed what is run at the start of ' END, notebook,
     ', and never did so before', CASE WHEN success THEN '' ELSE concat(': tried, and failed with ', error_code) END) AS summary,
-  CASE WHEN success AND NOT opened THEN 'medium' WHEN success THEN 'low' ELSE 'low' END AS severity,
+  CASE WHEN success AND NOT opened THEN 'medium' ELSE 'low' END AS severity,
   caller
 FROM judged
 WHERE NOT habit

@@ -57,7 +57,7 @@ WITH calls AS (
   WHERE NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn) AND (
     event_source = 'iam.amazonaws.com'
       AND event_name IN ('DeactivateMFADevice', 'DeleteVirtualMFADevice', 'EnableMFADevice', 'DeleteUser')
-    OR event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin' AND success
+    OR event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin'
     OR event_source IN ('sso-directory.amazonaws.com', 'sso.amazonaws.com', 'identitystore.amazonaws.com')
       AND event_name IN ('DeleteMfaDeviceForUser', 'PutMfaDeviceManagementForDirectory', 'UpdateSsoConfiguration'))
 ),
@@ -65,9 +65,8 @@ disabled AS (
   SELECT
     *,
     lower(user_named) AS user_key,
-    event_source = 'iam.amazonaws.com' AND (
-      regexp_matches(serial, 'root-account|:u2f/root') OR user_named = 'AWS ROOT USER'
-      OR (actor_kind = 'root' AND user_named IS NULL)) AS of_root
+    regexp_matches(serial, 'root-account|:u2f/root') OR user_named = 'AWS ROOT USER'
+      OR (actor_kind = 'root' AND user_named IS NULL) AS of_root
   FROM calls
   WHERE event_name IN ('DeactivateMFADevice', 'DeleteVirtualMFADevice', 'DeleteMfaDeviceForUser') AND (success OR denied)
 ),
@@ -77,18 +76,14 @@ around AS (
   FROM disabled AS d
   LEFT JOIN LATERAL (
     SELECT
+      list(c.event_id) FILTER (c.event_name = 'DeactivateMFADevice' AND c.serial = d.serial) AS deactivated,
       list(c.event_id) FILTER (
-        c.event_name = 'DeactivateMFADevice' AND c.serial = d.serial AND c.event_id <> d.event_id
-        AND c.event_time BETWEEN d.event_time - INTERVAL 10 MINUTE AND d.event_time + INTERVAL 10 MINUTE) AS deactivated,
-      any_value(lower(c.user_named)) FILTER (c.event_name = 'DeactivateMFADevice' AND c.serial = d.serial) AS device_of,
-      list(c.event_id) FILTER (
-        c.event_name = 'EnableMFADevice' AND lower(c.user_named) = d.user_key AND c.event_time >= d.event_time
-        AND c.principal = d.principal AND c.source_ip_address = d.source_ip_address) AS renewed,
+        c.event_name = 'EnableMFADevice' AND lower(c.user_named) = d.user_key AND c.event_time >= d.event_time) AS renewed,
       list(c.event_id) FILTER (
         c.event_name = 'EnableMFADevice' AND lower(c.user_named) = d.user_key AND c.event_time >= d.event_time
         AND (c.principal IS DISTINCT FROM d.principal OR c.source_ip_address IS DISTINCT FROM d.source_ip_address)) AS taken_over,
       list(c.event_id) FILTER (
-        c.event_name = 'ConsoleLogin' AND lower(c.user_name) = d.user_key AND c.event_time >= d.event_time
+        lower(c.user_name) = d.user_key AND c.event_time >= d.event_time
         AND json_extract_string(c.additional_event_data, '$.MFAUsed') = 'No') AS signed_in,
       list(c.event_id) FILTER (
         c.event_name = 'DeleteUser' AND lower(c.user_named) = d.user_key
@@ -111,7 +106,6 @@ tried AS (
 judged AS (
   SELECT
     d.*, a.deactivated, a.renewed, a.taken_over, a.signed_in, a.left_us, t.users, t.ids AS tried_ids,
-    coalesce(a.device_of, d.user_key) AS device_user,
     CASE
       WHEN d.denied THEN CASE WHEN t.users >= 2 THEN 'medium' ELSE 'low' END
       WHEN d.of_root THEN 'critical'
@@ -123,7 +117,7 @@ judged AS (
       WHEN d.event_name = 'DeleteVirtualMFADevice' AND a.deactivated IS NULL THEN 'low'
       WHEN list_contains(getvariable('mfa_disabled_admin_users'), d.user_named) THEN 'critical'
       ELSE severity_of(
-        CASE WHEN d.actor_kind = 'iam_user' AND lower(d.user_name) = d.user_key THEN 3 ELSE 4 END
+        CASE WHEN lower(d.user_name) = d.user_key THEN 3 ELSE 4 END
         -- A session without MFA should not take it from others. Single sign-on never says that it had one.
         + CASE WHEN d.mfa_authenticated = false AND d.actor_kind IN ('iam_user', 'role') THEN 1 ELSE 0 END)
     END AS severity
@@ -134,8 +128,8 @@ judged AS (
 found AS (
   SELECT
     *,
-    CASE WHEN of_root THEN 'root' ELSE coalesce(user_named, device_user, serial) END AS target,
-    concat('MFA of ', CASE WHEN of_root THEN 'root' ELSE coalesce(user_named, device_user, serial, 'a user') END,
+    CASE WHEN of_root THEN 'root' ELSE coalesce(user_named, serial) END AS target,
+    concat('MFA of ', CASE WHEN of_root THEN 'root' ELSE coalesce(user_named, serial, 'a user') END,
       CASE
         WHEN denied THEN ' was to be removed; the call was refused'
         WHEN taken_over IS NOT NULL THEN ' was removed, and somebody else registered a device'
@@ -156,7 +150,7 @@ found AS (
     concat('MFA of IAM Identity Center was weakened', CASE WHEN success THEN '' ELSE ': the call was refused' END) AS summary,
     [event_id] AS event_ids
   FROM calls
-  WHERE event_name IN ('PutMfaDeviceManagementForDirectory', 'UpdateSsoConfiguration') AND (success OR denied)
+  WHERE (success OR denied)
     AND regexp_matches(request_parameters, '"(mfaMode|noMfaSignInBehavior|noPasswordSignInBehavior|mfaEnrollmentMode)"\s*:\s*"(DISABLED|OPTIONAL|NEVER|ALLOWED|ALLOW|OFF)"')
 )
 SELECT

@@ -56,7 +56,7 @@ judged AS (
       AND u.principal = c.principal AND lower(u.whose) = lower(c.whose)
       AND u.event_time BETWEEN c.event_time - INTERVAL 30 MINUTE AND c.event_time
   ) AS n ON true
-  WHERE c.event_name <> 'CreateUser' AND c.whose IS NOT NULL AND c.whose <> 'AWS ROOT USER'
+  WHERE c.event_name <> 'CreateUser' AND c.whose <> 'AWS ROOT USER'
 )
 SELECT
   event_id,

@@ -59,8 +59,7 @@ calls AS (
     list_concat(
       json_texts(request_parameters, '$.aWSAccountId'), json_texts(request_parameters, '$.aWSAccountIds'),
       json_texts(request_parameters, '$.accountIdsToAdd'),
-      [CASE WHEN event_source IN ('events.amazonaws.com', 'kms.amazonaws.com')
-        THEN coalesce(json_extract_string(request_parameters, '$.granteePrincipal'), json_extract_string(request_parameters, '$.principal')) END]) AS guests
+      [json_extract_string(request_parameters, '$.granteePrincipal'), json_extract_string(request_parameters, '$.principal')]) AS guests
   FROM events
   WHERE event_name IN ('SetRepositoryPolicy', 'SetTopicAttributes', 'CreateTopic', 'AddPermission', 'SetQueueAttributes', 'CreateQueue',
       'PutResourcePolicy', 'PutKeyPolicy', 'CreateKey', 'CreateGrant', 'UpdateDomainConfig', 'CreateDomain', 'UpdateElasticsearchDomainConfig',
@@ -92,7 +91,7 @@ read AS (
 judged AS (
   SELECT
     r.*,
-    (r.policy IS NOT NULL AND len(policy_public_statements(r.policy)) > 0)
+    len(policy_public_statements(r.policy)) > 0
       OR len(list_filter(r.guests, lambda g: g IN ('*', 'all', 'All'))) > 0
       OR coalesce(json_extract_string(r.request_parameters, '$.projectVisibility') = 'PUBLIC_READ', false) AS public,
     foreign_accounts(

@@ -63,7 +63,6 @@ habits AS MATERIALIZED (
   FROM activity
   WHERE event_source = 's3.amazonaws.com' AND event_name IN ('GetObject', 'HeadObject', 'PutObject', 'DeleteObject', 'ListObjects', 'GetObjectAcl',
       'ListObjectVersions', 'ListMultipartUploads', 'GetBucketAcl', 'GetBucketPolicy')
-    AND account IN (SELECT account FROM calls)
   GROUP BY ALL
 ),
 judged AS (

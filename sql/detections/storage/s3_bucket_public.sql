@@ -82,7 +82,7 @@ read AS (
     CASE
       WHEN event_name LIKE 'Delete%PublicAccessBlock' THEN ['all']
       -- A flag that is not sent is off.
-      WHEN event_name LIKE 'Put%PublicAccessBlock' AND json_type(request_parameters, '$.PublicAccessBlockConfiguration') = 'OBJECT'
+      WHEN json_type(request_parameters, '$.PublicAccessBlockConfiguration') = 'OBJECT'
         THEN list_filter(['IgnorePublicAcls', 'RestrictPublicBuckets', 'BlockPublicAcls', 'BlockPublicPolicy'], lambda f:
           coalesce(lower(json_extract_string(request_parameters, '$.PublicAccessBlockConfiguration.' || f)), 'false') = 'false')
     END AS lifted
@@ -100,9 +100,8 @@ classed AS (
       WHEN len(r.grants) > 0 THEN 'acl'
       WHEN len(r.lifted) > 0 THEN 'guard'
       WHEN len(list_filter(r.strangers, lambda a: NOT list_contains(coalesce(k.own, []), a))) > 0 THEN 'shared'
-      WHEN r.event_name = 'PutBucketOwnershipControls'
-        AND len(list_filter(json_items(r.request_parameters, '$.OwnershipControls.Rule'), lambda o:
-          json_extract_string(o, '$.ObjectOwnership') = 'ObjectWriter')) > 0 THEN 'ownership'
+      WHEN len(list_filter(json_items(r.request_parameters, '$.OwnershipControls.Rule'), lambda o:
+        json_extract_string(o, '$.ObjectOwnership') = 'ObjectWriter')) > 0 THEN 'ownership'
     END AS variant
   FROM read AS r, known AS k
 ),

@@ -82,7 +82,7 @@ SELECT
       WHEN 'unlocked' THEN concat(' unlocked models: ', event_name)
       ELSE concat(' called ', coalesce(model, 'a model'), CASE WHEN access_key_kind = 'AKIA' THEN ' with a long-term key' ELSE '' END,
         CASE WHEN failures >= getvariable('model_access_abused_failures') THEN concat(', failing ', failures, ' times') ELSE '' END) END,
-    CASE WHEN habit OR kind = 'unguarded' THEN '' ELSE ', and never did before' END, CASE WHEN success THEN '' ELSE concat(': tried, and failed with ', error_code) END) AS summary,
+    CASE WHEN kind = 'unguarded' THEN '' ELSE ', and never did before' END, CASE WHEN success THEN '' ELSE concat(': tried, and failed with ', error_code) END) AS summary,
   CASE
     WHEN kind = 'unguarded' THEN CASE WHEN NOT success THEN 'low' WHEN event_name = 'DeleteGuardrail' THEN 'medium' ELSE 'high' END
     WHEN kind = 'unlocked' THEN CASE WHEN success THEN 'medium' ELSE 'low' END
@@ -90,7 +90,7 @@ SELECT
     WHEN success THEN CASE WHEN access_key_kind = 'AKIA' THEN 'medium' ELSE 'low' END
     ELSE 'low'
   END AS severity,
-  CASE WHEN kind = 'called' AND failures >= getvariable('model_access_abused_failures') THEN ids ELSE [event_id] END AS event_ids,
+  CASE WHEN failures >= getvariable('model_access_abused_failures') THEN ids ELSE [event_id] END AS event_ids,
   caller,
   kind
 FROM judged

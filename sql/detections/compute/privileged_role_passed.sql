@@ -98,7 +98,7 @@ passed AS (
       WHERE r.account = c.account AND r.role = c.role AND r.principal = c.principal
         AND r.event_time BETWEEN c.event_time - INTERVAL 60 MINUTE AND c.event_time) AS raised_ids
   FROM calls AS c
-  WHERE c.role IS NOT NULL AND NOT list_contains(getvariable('privileged_role_passed_trusted_principals'), c.principal)
+  WHERE NOT list_contains(getvariable('privileged_role_passed_trusted_principals'), c.principal)
 ),
 judged AS (
   SELECT

@@ -62,12 +62,11 @@ WITH calls AS (
 marked AS (
   SELECT
     *,
-    bucket IS NOT NULL AND (regexp_matches(lower(bucket), '(^|[-._])(logs?|logging|trail|audit)([-._]|$)|cloud-?trail')
-      OR EXISTS (SELECT 1 FROM trails AS t WHERE t.bucket = calls.bucket)) AS of_logs,
+    coalesce(regexp_matches(lower(bucket), '(^|[-._])(logs?|logging|trail|audit)([-._]|$)|cloud-?trail'), false)
+      OR EXISTS (SELECT 1 FROM trails AS t WHERE t.bucket = calls.bucket) AS of_logs,
     coalesce(regexp_matches(lower(bucket), 'te?mp|scratch|cache|staging|athena|results?([-._]|$)|artifacts?([-._]|$)'), false) AS passing
   FROM calls
-  WHERE event_name <> 'CreateBucket'
-    AND coalesce(NOT list_contains(getvariable('s3_lifecycle_deletion_passing_buckets'), bucket), true)
+  WHERE coalesce(NOT list_contains(getvariable('s3_lifecycle_deletion_passing_buckets'), bucket), true)
 ),
 -- Days the objects still have, rule by rule; rules for a part of the bucket are everyday life.
 judged AS (

@@ -65,15 +65,12 @@ weakened AS (
   SELECT
     *,
     CASE
-      WHEN event_name = 'PutBucketVersioning' AND json_extract_string(request_parameters, '$.VersioningConfiguration.MfaDelete') = 'Disabled'
-        THEN 'deletion wants no second factor any more'
-      WHEN event_name = 'PutBucketVersioning'
-        AND json_extract_string(request_parameters, '$.VersioningConfiguration.Status') IN ('Suspended', 'Disabled')
-        THEN 'versioning was suspended'
+      WHEN json_extract_string(request_parameters, '$.VersioningConfiguration.MfaDelete') = 'Disabled' THEN 'deletion wants no second factor any more'
+      WHEN json_extract_string(request_parameters, '$.VersioningConfiguration.Status') IN ('Suspended', 'Disabled') THEN 'versioning was suspended'
       WHEN event_name = 'DeleteBucketReplication' THEN 'replication was deleted'
-      WHEN event_name = 'PutObjectLockConfiguration' AND json_type(request_parameters, '$.ObjectLockConfiguration') = 'OBJECT'
+      WHEN json_type(request_parameters, '$.ObjectLockConfiguration') = 'OBJECT'
         AND json_type(request_parameters, '$.ObjectLockConfiguration.Rule') IS NULL THEN 'the default lock was taken off'
-      WHEN event_name = 'PutBucketEncryption' AND len(foreign_accounts([key_account], account, known.own, getvariable('s3_recovery_weakened_trusted_accounts'))) > 0
+      WHEN len(foreign_accounts([key_account], account, known.own, getvariable('s3_recovery_weakened_trusted_accounts'))) > 0
         THEN concat('it is encrypted with a key of account ', key_account)
     END AS how
   FROM calls, known

@@ -90,7 +90,7 @@ found AS (
     *,
     coalesce(json_extract_string(request_parameters, '$.regionName'), json_extract_string(request_parameters, '$.RegionName'),
       nullif(concat_ws(' ', service_code, json_extract_string(request_parameters, '$.quotaCode')), ''), kind) AS target,
-    CASE WHEN kind = 'quota' AND coalesce(NOT list_contains(getvariable('region_or_quota_unlocked_costly_services'), service_code), false)
+    CASE WHEN coalesce(NOT list_contains(getvariable('region_or_quota_unlocked_costly_services'), service_code), false)
       THEN 'low' ELSE 'medium' END AS weight,
     CASE kind WHEN 'region' THEN 'A region was enabled' ELSE concat('A larger quota of ', coalesce(service_code, 'a service'), ' was asked for') END AS what,
     [event_id] AS event_ids
@@ -114,4 +114,4 @@ SELECT
   event_ids,
   kind
 FROM found
-WHERE success OR kind = 'sweep' OR weight <> 'low'
+WHERE success OR weight <> 'low'

@@ -9,7 +9,7 @@
 -- about        = "An account was used in a region where it is never used: not on two days of the last 30."
 -- benign       = [
 --   "A move into a new region: after two days of use it is usual; or list it in allowed_regions",
---   "The console's home page asks many regions at once (info)",
+--   "The console's home page asks many regions at once (info); that makes none of them usual",
 --   "Multi-region tools and stack sets",
 -- ]
 -- group_by     = ["account", "actor", "place"]
@@ -45,7 +45,7 @@
 -- [params.sweep_regions]
 -- type    = "int"
 -- default = 5
--- about   = "Unusual regions one principal looks into within ten minutes that make a sweep"
+-- about   = "Unusual regions one principal looks into within ten minutes that make a sweep; one question put to so many a day teaches none of them"
 -- ---
 WITH used AS (
   SELECT
@@ -67,28 +67,52 @@ WITH used AS (
     AND aws_region IS NOT NULL
 ),
 places AS (
-  SELECT DISTINCT account, aws_region, date FROM used
+  SELECT account, aws_region, date, bool_or(is_write) AS written FROM used GROUP BY ALL
 ),
 habits AS MATERIALIZED (
-  SELECT account, date, CASE
+  SELECT
+    account, date, CASE
       WHEN success AND actor_kind NOT IN ('aws_service', 'anonymous') AND NOT is_global_call(event_source, event_name, region)
-        THEN region END AS region
+        THEN region END AS region,
+    bool_or(is_write OR NOT regexp_matches(event_name, '^(Describe|List|Get)')) AS worked
   FROM activity
   GROUP BY ALL
 ),
 -- What the account's history said on the morning of that day.
-judged AS (
+mornings AS (
   SELECT
     p.account,
     p.aws_region,
     p.date,
     count(DISTINCT h.date) FILTER (h.region = p.aws_region) AS days,
+    bool_or(p.written) AND count(DISTINCT h.date) FILTER (h.region = p.aws_region AND h.worked) < getvariable('unusual_region_days') AS doubtful,
     coalesce(min(h.date) > p.date - CAST(getvariable('unusual_region_learning_days') AS INT), true)
       -- Nor is anything unusual where nothing is usual yet.
       OR count(DISTINCT h.date) FILTER (h.region IS NOT NULL) < getvariable('unusual_region_days') AS learning
   FROM places AS p
   LEFT JOIN habits AS h ON h.account = p.account AND h.date < p.date AND h.date >= p.date - 30
   GROUP BY p.account, p.aws_region, p.date
+),
+-- Where hardly anybody worked: one question put to many regions in a day, as the console's pages do, uses none of them.
+questions AS (
+  SELECT account, date, list(DISTINCT region) AS regions
+  FROM activity
+  WHERE account IN (SELECT account FROM mornings WHERE doubtful AND days > 0)
+    AND success AND NOT is_write AND actor_kind NOT IN ('aws_service', 'anonymous') AND NOT is_global_call(event_source, event_name, region)
+  GROUP BY account, date, principal, event_source, event_name
+  HAVING len(regions) < getvariable('unusual_region_sweep_regions')
+),
+uses AS (
+  SELECT account, date, region FROM habits WHERE worked
+  UNION
+  SELECT account, date, unnest(regions) FROM questions
+),
+judged AS (
+  SELECT
+    m.*,
+    CASE WHEN m.doubtful THEN (SELECT count(*) FROM uses AS u
+      WHERE u.account = m.account AND u.region = m.aws_region AND u.date < m.date AND u.date >= m.date - 30) ELSE m.days END AS used_days
+  FROM mornings AS m
 ),
 strange AS (
   SELECT
@@ -103,9 +127,10 @@ strange AS (
       NOT list_has_any(getvariable('unusual_region_allowed_regions'), [u.aws_region, concat(u.account, ':', u.aws_region)])
     WHEN j.learning THEN
       -- Still learning: only what hardly anybody does by chance in a region that was never used.
-      j.days = 0 AND u.event_name = 'RunInstances' AND is_accelerated(json_extract_string(request_parameters, '$.instanceType'))
+      j.used_days = 0 AND u.event_name = 'RunInstances' AND is_accelerated(json_extract_string(request_parameters, '$.instanceType'))
       AND EXISTS (SELECT 1 FROM habits AS h WHERE h.account = u.account AND h.date < u.date AND h.region IS NOT NULL)
-    ELSE j.days < getvariable('unusual_region_days')
+    -- Whoever only looks need not know more than that others looked.
+    ELSE CASE WHEN u.is_write THEN j.used_days ELSE j.days END < getvariable('unusual_region_days')
   END
 ),
 -- Looking around comes in bursts: one finding for each region, caller and minute.

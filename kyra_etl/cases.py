@@ -42,7 +42,10 @@ from kyra_etl.lake.engine import Engine
 from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
 
 FIELDS = ("severity", "account", "region", "actor", "source_ip", "target", "event_count", "summary")
-"""What `expect` may say about the leading alert, besides `alerts` and `severities`; summary is a part of it."""
+"""What `expect` may say about the leading alert, besides `alerts` and `severities`; summary is a part of it.
+
+`summary_ends` is how the summary ends, for what it must not add.
+"""
 
 _CASE_KEYS = {"name", "events", "history", "now", "params", "trails", "accounts", "alerts", "expect"}
 _MAX_BYTES = 2**26
@@ -224,6 +227,7 @@ def failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str
     if "severities" in expect and severities != expect["severities"]:
         yield f"expected severities {expect['severities']}, got {severities}"
     wanted = {name: value for name, value in expect.items() if name in FIELDS}
+    ending = expect.get("summary_ends", "")
     if not alerts:
         if wanted and expect["alerts"]:
             yield f"expected {wanted}"
@@ -233,6 +237,8 @@ def failures(expect: Mapping[str, Any], alerts: Sequence[Alert]) -> Iterator[str
         got = getattr(leading, name)
         if (name == "summary" and str(value) not in (got or "")) or (name != "summary" and got != value):
             yield f"expected {name} {value!r}, got {got!r}"
+    if not (leading.summary or "").endswith(ending):
+        yield f"expected a summary that ends with {ending!r}, got {leading.summary!r}"
 
 
 def _listed(alerts: Sequence[Alert]) -> str:
@@ -288,7 +294,7 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
     expect = said["expect"]
     for key in said.keys() - _CASE_KEYS:
         raise ValueError(f"{name}: there is no key {key}")
-    for key in expect.keys() - {"alerts", "severities", *FIELDS}:
+    for key in expect.keys() - {"alerts", "severities", "summary_ends", *FIELDS}:
         raise ValueError(f"{name}: expect has no key {key}")
     if not isinstance(expect.get("alerts"), int):
         raise ValueError(f"{name}: expect lacks alerts")

@@ -48,7 +48,7 @@ WITH calls AS (
     event_name = 'GetPasswordData' OR coalesce(json_extract_string(request_parameters, '$.attribute'), 'userData') = 'userData' AS telling
   FROM events
   WHERE event_source = 'ec2.amazonaws.com' AND event_name IN ('GetPasswordData', 'DescribeInstanceAttribute')
-    AND actor_kind <> 'aws_service' AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind <> 'aws_service' AND (success OR denied)
 ),
 -- Whoever asks for other attributes of the instance, too, takes stock of it as Terraform does.
 asked AS (

@@ -69,7 +69,7 @@ calls AS (
       event_source = 'rds.amazonaws.com' AND event_name IN ('StartExportTask', 'CopyDBSnapshot', 'CopyDBClusterSnapshot')
       OR event_source = 'dynamodb.amazonaws.com' AND (event_name = 'ExportTableToPointInTime'
         OR event_name IN ('Scan', 'ExecuteStatement') AND (is_person(actor_kind) OR is_instance_session(session_name))))
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied)
 ),
 travelled AS (
   SELECT
@@ -97,7 +97,7 @@ judged AS (
       AND d.first_seen < t.event_time - INTERVAL 1 HOUR) > 0 AS known,
     coalesce(min(d.first_seen) > t.event_time - to_days(CAST(getvariable('database_exported_learning_days') AS INT)), true) AS learning
   FROM travelled AS t
-  LEFT JOIN days AS d ON d.account = t.account AND d.principal = t.principal
+  LEFT JOIN days AS d USING (account, principal)
   GROUP BY t.account, t.event_id, t.event_time, t.event_source, t.event_name, t.date
 )
 SELECT
@@ -124,7 +124,7 @@ SELECT
     ELSE 'medium'
   END AS severity
 FROM travelled AS t
-JOIN judged AS j ON j.account = t.account AND j.event_id = t.event_id
+JOIN judged AS j USING (account, event_id)
 WHERE t.stranger IS NOT NULL OR CASE t.kind
   WHEN 'export' THEN true
   WHEN 'copy' THEN t.from_region <> t.aws_region AND NOT j.known

@@ -68,14 +68,14 @@ WITH calls AS (
         'RestoreDBInstanceFromS3', 'RestoreDBInstanceToPointInTime', 'RestoreDBClusterFromSnapshot', 'RestoreDBClusterToPointInTime',
         'CreateDBInstanceReadReplica')
       OR event_source = 'redshift.amazonaws.com' AND event_name IN ('ModifyCluster', 'CreateCluster', 'RestoreFromClusterSnapshot'))
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied)
 ),
 -- The steps to a database's data: a copy, a way in, a password.
 stepped AS (
   SELECT
     c.*,
     (SELECT list(o.event_id ORDER BY o.event_time, o.event_id) FROM calls AS o
-      WHERE c.success AND o.success AND o.account = c.account AND o.database = c.database AND o.event_id <> c.event_id
+      WHERE o.success AND o.account = c.account AND o.database = c.database
         AND (o.opened OR o.password OR o.restored)
         AND (o.opened, o.password, o.restored) IS DISTINCT FROM (c.opened, c.password, c.restored)
         AND o.event_time BETWEEN c.event_time - INTERVAL 60 MINUTE AND c.event_time) AS earlier_ids
@@ -96,7 +96,7 @@ judged AS (
     coalesce(h.first_restore < s.event_time - INTERVAL 1 HOUR, false) AS known,
     coalesce(h.first_seen > s.event_time - to_days(CAST(getvariable('database_opened_learning_days') AS INT)), true) AS learning
   FROM stepped AS s
-  LEFT JOIN habits AS h ON h.account = s.account AND h.principal = s.principal
+  LEFT JOIN habits AS h USING (account, principal)
 )
 SELECT
   event_id,

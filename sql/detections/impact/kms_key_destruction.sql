@@ -61,8 +61,7 @@ WITH calls AS (
 lost AS (
   SELECT
     *,
-    count(DISTINCT key) FILTER (success) OVER recent AS keys,
-    list(event_id) FILTER (success) OVER recent AS ids
+    count(DISTINCT key) FILTER (success) OVER recent AS keys
   FROM calls
   WHERE losing
   WINDOW recent AS (
@@ -79,7 +78,7 @@ calmed AS (
         AND c.event_time BETWEEN l.event_time AND l.event_time + INTERVAL 60 MINUTE) AS undone,
     (SELECT list(c.event_id)
       FROM calls AS c
-      WHERE l.success AND c.event_name = 'CreateKey' AND c.success
+      WHERE l.success AND c.event_name = 'CreateKey'
         AND c.account = l.account AND c.principal = l.principal AND c.made = l.key
         AND c.event_time BETWEEN l.event_time - INTERVAL 24 HOUR AND l.event_time) AS created
   FROM lost AS l
@@ -113,5 +112,5 @@ SELECT
       THEN 'high'
     ELSE 'medium'
   END AS severity,
-  list_concat([event_id], coalesce(undone, []), coalesce(created, []), CASE WHEN many THEN ids ELSE [] END) AS event_ids
+  list_concat([event_id], coalesce(undone, []), coalesce(created, [])) AS event_ids
 FROM judged

@@ -129,4 +129,4 @@ SELECT
   b.ids AS event_ids,
   b.caller
 FROM bursts AS b
-JOIN judged AS j ON j.account = b.account AND j.event_id = b.event_id
+JOIN judged AS j USING (account, event_id)

@@ -140,7 +140,7 @@ rated AS (
       ELSE 'medium'
     END AS severity
   FROM bursts AS b
-  JOIN judged AS j ON j.account = b.account AND j.event_id = b.event_id AND j.kind = b.kind
+  JOIN judged AS j USING (account, event_id, kind)
   WHERE CASE b.kind
     WHEN 'tour' THEN b.services >= getvariable('enumeration_burst_services')
       AND 2 * len(list_filter(b.calls, lambda c: NOT list_contains(j.known, c))) >= len(b.calls)

@@ -42,7 +42,7 @@ WITH reads AS (
   FROM events
   WHERE event_source = 'iam.amazonaws.com'
     AND event_name IN ('GetAccountAuthorizationDetails', 'GetCredentialReport', 'GenerateCredentialReport', 'GetAccountPasswordPolicy')
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous')
     -- An account without a password policy answers "no such entity": it was asked all the same.
     AND (success OR denied OR error_code LIKE 'NoSuchEntity%')
     AND NOT list_contains(getvariable('iam_inventory_read_trusted_principals'), principal)
@@ -64,7 +64,7 @@ judged AS (
     coalesce(CASE WHEN r.everything THEN h.first_all ELSE least(h.first_all, h.first_some) END < r.event_time - INTERVAL 1 HOUR, false) AS known,
     coalesce(h.first_seen > r.event_time - to_days(CAST(getvariable('iam_inventory_read_learning_days') AS INT)), true) AS learning
   FROM reads AS r
-  LEFT JOIN habits AS h ON h.account = r.account AND h.principal = r.principal
+  LEFT JOIN habits AS h USING (account, principal)
 )
 SELECT
   event_id,

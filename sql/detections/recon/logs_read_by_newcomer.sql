@@ -42,7 +42,7 @@ WITH reads AS (
   WHERE (
       event_source = 'cloudtrail.amazonaws.com' AND event_name IN ('LookupEvents', 'StartQuery')
       OR event_source = 'logs.amazonaws.com' AND event_name IN ('FilterLogEvents', 'StartQuery', 'GetLogEvents', 'StartLiveTail'))
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied)
     AND NOT list_contains(getvariable('logs_read_by_newcomer_trusted_principals'), principal)
 ),
 habits AS MATERIALIZED (
@@ -60,7 +60,7 @@ judged AS (
     coalesce(min(h.first_read) FILTER (h.event_source = r.event_source) < r.event_time - INTERVAL 1 HOUR, false) AS known,
     coalesce(min(h.first_seen) > r.event_time - to_days(CAST(getvariable('logs_read_by_newcomer_learning_days') AS INT)), true) AS learning
   FROM reads AS r
-  LEFT JOIN habits AS h ON h.account = r.account AND h.principal = r.principal
+  LEFT JOIN habits AS h USING (account, principal)
   GROUP BY r.account, r.event_id, r.event_time
 )
 SELECT
@@ -79,5 +79,5 @@ SELECT
   CASE WHEN r.by_program AND r.success THEN 'medium' ELSE 'low' END AS severity,
   r.caller
 FROM reads AS r
-JOIN judged AS j ON j.account = r.account AND j.event_id = r.event_id
+JOIN judged AS j USING (account, event_id)
 WHERE NOT j.known AND NOT j.learning

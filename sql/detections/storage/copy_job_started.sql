@@ -59,7 +59,7 @@ calls AS (
         'CreateLocationNfs', 'CreateLocationSmb', 'CreateLocationHdfs')
       OR event_source IN ('s3.amazonaws.com', 's3-control.amazonaws.com') AND event_name = 'CreateJob'
       OR event_source = 'backup.amazonaws.com' AND event_name = 'StartCopyJob')
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied)
 ),
 judged AS (
   SELECT

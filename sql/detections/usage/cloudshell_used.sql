@@ -49,7 +49,7 @@ WITH calls AS (
       OR event_source = 'iam.amazonaws.com' AND event_name IN (
         'CreateUser', 'CreateAccessKey', 'CreateLoginProfile', 'UpdateLoginProfile', 'AttachUserPolicy', 'AttachRolePolicy',
         'PutUserPolicy', 'PutRolePolicy', 'AddUserToGroup', 'CreateRole', 'UpdateAssumeRolePolicy', 'CreatePolicyVersion'))
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND success AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND success
 ),
 -- From the shell, not from the browser beside it: another network than the one the shell was opened from.
 changes AS (
@@ -79,8 +79,8 @@ judged AS (
     coalesce(CASE WHEN c.event_name = 'GetFileDownloadUrls' THEN a.first_download ELSE a.first_shell END < c.event_time - INTERVAL 1 HOUR, false) AS known,
     coalesce(a.first_seen > c.event_time - to_days(CAST(getvariable('cloudshell_used_learning_days') AS INT)), true) AS learning
   FROM calls AS c
-  LEFT JOIN changes AS h ON h.account = c.account AND h.event_id = c.event_id
-  LEFT JOIN habits AS a ON a.account = c.account AND a.principal = c.principal
+  LEFT JOIN changes AS h USING (account, event_id)
+  LEFT JOIN habits AS a USING (account, principal)
 )
 SELECT
   event_id,

@@ -37,13 +37,12 @@ WITH logins AS (
   SELECT *
   FROM events
   WHERE event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin'
-    AND actor_kind IN ('iam_user', 'role', 'federated') AND principal IS NOT NULL
+    AND actor_kind IN ('iam_user', 'role', 'federated')
     AND NOT list_contains(getvariable('console_used_by_program_trusted_principals'), principal)
 ),
 habits AS MATERIALIZED (
   SELECT
     account, principal, date,
-    bool_or(event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin' AND success) AS signed_in,
     min(first_seen) FILTER (event_source = 'signin.amazonaws.com' AND event_name = 'ConsoleLogin' AND success) AS first_login,
     -- A role has no key of its own.
     bool_or(event_source <> 'signin.amazonaws.com' AND success AND (access_key IS NOT NULL OR actor_kind <> 'iam_user')) AS worked
@@ -57,7 +56,7 @@ judged AS (
     coalesce(min(h.first_login) < l.event_time - INTERVAL 1 HOUR, false) AS known,
     count(*) FILTER (h.worked AND h.date < l.date) AS api_days
   FROM logins AS l
-  JOIN habits AS h ON h.account = l.account AND h.principal = l.principal
+  JOIN habits AS h USING (account, principal)
   GROUP BY l.account, l.event_id, l.event_time
 )
 SELECT
@@ -74,5 +73,5 @@ SELECT
   -- Roles are used by people and programs alike.
   CASE WHEN l.success AND l.actor_kind = 'iam_user' THEN 'medium' ELSE 'low' END AS severity
 FROM logins AS l
-JOIN judged AS j ON j.account = l.account AND j.event_id = l.event_id
+JOIN judged AS j USING (account, event_id)
 WHERE NOT j.known AND j.api_days >= getvariable('console_used_by_program_api_days')

@@ -83,7 +83,9 @@ def events(draw: random.Random, count: int, start: datetime, length: timedelta) 
         user = f"arn:aws:iam::{account}:user/person-{person}"
         issuer = f"arn:aws:iam::{account}:role/role-{person}"
         session = {"sessionIssuer": {"type": "Role", "arn": issuer, "accountId": account, "userName": f"role-{person}"}}
-        failed = {"errorCode": "AccessDenied", "errorMessage": "not authorized"} if draw.random() < 0.02 else {}
+        # One in twenty-five callers lacks a permission, and asks again and again.
+        refused = person % 25 == 0 and (service, name) == known[person][0]
+        failed = {"errorCode": "AccessDenied", "errorMessage": "not authorized"} if refused else {}
         yield {
             "eventVersion": "1.11",
             "userIdentity": {

@@ -31,6 +31,7 @@ OPTIONAL = (
         "benign",
         "event_names",
         "only_named",
+        "needs",
         "lookback",
         "baseline",
         "params",
@@ -50,6 +51,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+)([smhd])")
 _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?")
 _LINE = re.compile(r"at line (\d+)")
+_PARTS = re.compile(r"'[^']*'|--[^\n]*|[()]")
+"""What counts when parentheses are matched: themselves, and texts and comments that may hold others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Detection:
     """Names that can make it fire; empty means any."""
     only_named: bool = False
     """`events` holds events of these names alone, so that many detections share one reading."""
+    needs: str = ""
+    """A CTE of the SELECT without whose rows there is no finding: while it is empty, the rest is not even planned."""
     lookback: timedelta = timedelta()
     baseline: timedelta = timedelta()
     params: Mapping[str, Param] = field(default_factory=dict)
@@ -113,6 +118,13 @@ class Detection:
     def on_alerts(self) -> bool:
         """Whether it reads the relation `alerts`: such a detection runs after all others."""
         return re.search(r"^(?!\s*--).*\b(FROM|JOIN) alerts\b", self.sql, re.MULTILINE) is not None
+
+    @property
+    def sql_of_needs(self) -> str:
+        """The SELECT up to the CTE it needs, asking whether that has a row; empty when it needs none."""
+        if not self.needs:
+            return ""
+        return f"{self.sql[: _end_of_cte(self.sql, self.needs)]}\nSELECT 1 FROM {self.needs}"
 
     def variable(self, param: str) -> str:
         """The name its SQL reads a param by: `getvariable('<id>_<param>')`."""
@@ -162,6 +174,17 @@ def _split(text: str, path: str) -> tuple[str, str, int]:
     raise DetectionError(f"{path}:{number}: the front matter does not end.", f"Close it with a line `{FENCE}`.")
 
 
+def _end_of_cte(sql: str, name: str) -> int | None:
+    """Where the CTE of that name ends, behind its closing parenthesis; None when there is none."""
+    begin = re.search(rf"(?:\bWITH|,)\s+(?:--[^\n]*\s+)*{re.escape(name)} AS (?:MATERIALIZED )?\(", sql)
+    depth = 1
+    for part in _PARTS.finditer(sql, begin.end()) if begin else ():
+        depth += {"(": 1, ")": -1}.get(part[0], 0)
+        if not depth:
+            return part.end()
+    return None
+
+
 class _Reader:
     """Checks what the front matter says, value by value; every complaint carries the line of its key."""
 
@@ -205,6 +228,7 @@ class _Reader:
             benign=self._texts("benign"),
             event_names=frozenset(self._texts("event_names")),
             only_named=self._only_named(),
+            needs=self._needs(sql),
             lookback=self._duration("lookback"),
             baseline=self._duration("baseline"),
             params=self._params(),
@@ -237,6 +261,12 @@ class _Reader:
         if not isinstance(value, bool) or (value and not self._said.get("event_names")):
             self._wrong("only_named", "only_named is true or false, and needs event_names", "Leave it out.")
         return bool(value)
+
+    def _needs(self, sql: str) -> str:
+        name = self._text("needs")
+        if name and _end_of_cte(sql, name) is None:
+            self._wrong("needs", f"the SELECT has no CTE called {name}", "Name one of its WITH list, or leave it out.")
+        return name
 
     def _attack(self) -> tuple[Attack, ...]:
         rows = self._said["attack"]

@@ -148,6 +148,12 @@ class Engine:
         timer.start()
         try:
             with _telling(detection, self._seconds):
+                # Planning costs far more than reading a batch: most hold nothing that a detection needs.
+                if (
+                    detection.needs
+                    and not self._connection.execute(_on_its_lines(detection, detection.sql_of_needs)).fetchone()
+                ):
+                    return []
                 cursor = self._connection.execute(_statement(detection))
                 names = [column[0] for column in cursor.description or ()]
                 rows = cursor.fetchall()
@@ -236,7 +242,7 @@ def _open(macros: Path, lake: Lake | None, threads: int | None = None) -> duckdb
         connection.execute(f"SET {setting}")
     if threads is not None:
         connection.execute(f"SET threads = {threads}")
-    views.load_macros(connection, macros)
+    views.load_macros(connection, macros, questions=False)
     if lake is not None:
         lake.register(connection)
         connection.execute(f"SET allowed_directories = [{literal(lake.uri(''))}]")
@@ -248,19 +254,19 @@ def _open(macros: Path, lake: Lake | None, threads: int | None = None) -> duckdb
 def _examined(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:
     """Raises DetectionError unless the detection is one statement that only reads."""
     with _telling(detection, SECONDS):
-        complaint = guard.complaint(connection, _on_its_lines(detection))
+        complaint = guard.complaint(connection, _on_its_lines(detection, detection.sql))
     if complaint:
         raise DetectionError(f"{detection.at()}: {complaint}.", "A detection is one SELECT over the relations.")
 
 
-def _on_its_lines(detection: Detection, before: str = "") -> str:
+def _on_its_lines(detection: Detection, sql: str, before: str = "") -> str:
     """The SELECT on the lines it has in its file, so that DuckDB's complaints name those."""
-    return before + "\n" * (detection.sql_line - 1) + detection.sql
+    return before + "\n" * (detection.sql_line - 1) + sql
 
 
 def _statement(detection: Detection) -> str:
     # Inside another one: lines are counted from the beginning of a statement.
-    return f"{_on_its_lines(detection, 'SELECT * FROM (')}\n)"
+    return f"{_on_its_lines(detection, detection.sql, 'SELECT * FROM (')}\n)"
 
 
 def _expect_columns(detection: Detection, columns: set[str]) -> None:

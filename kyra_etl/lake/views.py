@@ -135,14 +135,17 @@ def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Map
         connection.executemany(f"INSERT INTO {name} VALUES ({marks})", values)
 
 
-def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path, *, questions: bool = True) -> None:
     """Load every macro of `sql/views/macros/`; raises LakeError naming the file that is broken.
 
-    Table macros are bound as they are made: the relations they name are made, empty.
+    Table macros are bound as they are made: the relations they name are made, empty. They answer analysts' questions,
+    and are left out unless `questions`.
     """
     for name, schema in (("events", EVENTS), ("activity", ACTIVITY)):
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {reading(schema, ())}")
     for path in sorted(folder.glob("macros/*.sql")):
+        if path.stem == "questions" and not questions:
+            continue
         try:
             connection.execute(path.read_text(encoding="utf-8"))
         except (duckdb.Error, OSError) as error:

@@ -112,6 +112,15 @@ def test_only_named_narrows_events_to_the_names_asked_for(house: House) -> None:
     assert [alert.summary for alert in house.state.alerts.list()] == ["2"]
 
 
+def test_while_what_it_needs_is_empty_the_rest_of_a_select_is_not_run(house: House) -> None:
+    told = SELECT.replace("'seen'", "error('This was run.')").replace("FROM events", "FROM wanted")
+    sql = f"WITH wanted AS (\n  SELECT * FROM events WHERE event_name = 'New' -- not (an old one\n)\n{told}"
+    write_detection(house.detections, "one_thing", more='-- needs = "wanted"\n', sql=sql)
+
+    assert house.load(record("Old", "10:00:00", "a")).detect.failed == ()
+    assert house.load(record("New", "10:01:00", "b")).detect.failed == ("one_thing",)
+
+
 def test_without_a_lookback_only_new_events_are_seen(house: House) -> None:
     house.load(record("Old", "10:00:00", "a"), detect=False)
     counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR")

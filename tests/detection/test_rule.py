@@ -48,6 +48,7 @@ def test_a_file_becomes_a_detection() -> None:
         (_some(more="-- colour = 1\n"), "some_thing.sql:8: there is no key colour"),
         (_some(more='-- lookback = "soon"\n'), "some_thing.sql:8: lookback 'soon'"),
         (_some(more="-- only_named = true\n"), "some_thing.sql:8: only_named"),
+        (_some(more='-- needs = "calls"\n'), "some_thing.sql:8: the SELECT has no CTE called calls"),
         (_some().replace('"medium"', '"bad"'), "some_thing.sql:3: severity"),
         (_some().replace('-- about        = "A test."\n', ""), "about is missing"),
         (_some().replace('"account", ', ""), "some_thing.sql:6: group_by"),

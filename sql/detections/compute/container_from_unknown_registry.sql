@@ -15,6 +15,7 @@
 -- ]
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
+-- needs        = "remarkable"
 -- baseline     = "30d"
 -- runbook      = """
 -- 1. Which image, by whom? SELECT event_time, event_name, json_extract(request_parameters, '$.containerDefinitions[*].image') AS images FROM events WHERE event_name IN ('RegisterTaskDefinition', 'RegisterJobDefinition') AND principal = '…' ORDER BY event_time.
@@ -74,14 +75,17 @@ strange AS (
       AND len(list_filter(getvariable('container_from_unknown_registry_trusted_registries'), lambda t: starts_with(i, t))) = 0) AS unknown
   FROM calls AS c, known
 ),
+remarkable AS (
+  SELECT * FROM strange
+  WHERE len(unknown) > 0 OR wanted >= getvariable('container_from_unknown_registry_count')
+),
 judged AS (
   SELECT
     s.*,
     EXISTS (SELECT 1 FROM activity AS a
       WHERE a.account = s.account AND a.principal = s.principal AND a.event_source = s.event_source
         AND a.event_name = s.event_name AND a.success AND a.date < s.date) AS habit
-  FROM strange AS s
-  WHERE len(s.unknown) > 0 OR s.wanted >= getvariable('container_from_unknown_registry_count')
+  FROM remarkable AS s
 )
 SELECT
   event_id,

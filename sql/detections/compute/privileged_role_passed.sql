@@ -20,6 +20,7 @@
 -- group_by     = ["account", "actor"]
 -- group_window = "24h"
 -- only_named   = true
+-- needs        = "privileged"
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -100,6 +101,9 @@ passed AS (
   FROM calls AS c
   WHERE NOT list_contains(getvariable('privileged_role_passed_trusted_principals'), c.principal)
 ),
+privileged AS (
+  SELECT * FROM passed WHERE named_so OR raised_ids IS NOT NULL
+),
 judged AS (
   SELECT
     p.*,
@@ -107,8 +111,7 @@ judged AS (
       WHERE a.account = p.account AND a.principal = p.principal AND a.event_source = p.event_source
         AND a.event_name = p.event_name AND a.success AND a.date < p.date) AS habit,
     coalesce((SELECT min(a.date) FROM activity AS a WHERE a.account = p.account) <= p.date - 14, false) AS mature
-  FROM passed AS p
-  WHERE p.named_so OR p.raised_ids IS NOT NULL
+  FROM privileged AS p
 )
 SELECT
   event_id,

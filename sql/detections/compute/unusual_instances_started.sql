@@ -16,6 +16,7 @@
 -- ]
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
+-- needs        = "remarkable"
 -- baseline     = "30d"
 -- runbook      = """
 -- 1. What was started? SELECT event_time, aws_region, event_name, error_code, json_extract_string(request_parameters, '$.instanceType') AS type FROM events WHERE event_name IN ('RunInstances', 'RequestSpotInstances', 'CreateFleet') AND principal = '…' ORDER BY event_time.
@@ -67,14 +68,16 @@ heavy AS (
     wanted >= getvariable('unusual_instances_started_count') AS many
   FROM calls
 ),
+remarkable AS (
+  SELECT * FROM heavy WHERE costly OR many
+),
 judged AS (
   SELECT
     h.*,
     EXISTS (SELECT 1 FROM activity AS a
       WHERE a.account = h.account AND a.principal = h.principal AND a.event_source = h.event_source
         AND a.event_name = h.event_name AND a.success AND a.date < h.date) AS habit
-  FROM heavy AS h
-  WHERE h.costly OR h.many
+  FROM remarkable AS h
 )
 SELECT
   event_id,

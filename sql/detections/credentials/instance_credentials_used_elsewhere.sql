@@ -13,6 +13,7 @@
 -- ]
 -- group_by     = ["account", "actor", "place"]
 -- group_window = "24h"
+-- needs        = "sessions"
 -- lookback     = "60m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -42,7 +43,13 @@
 -- default = 5
 -- about   = "Networks in 30 days that make a role's instances come from anywhere: a new one alone is no finding"
 -- ---
-WITH calls AS MATERIALIZED (
+WITH sessions AS (
+  SELECT * FROM events
+  WHERE actor_kind = 'role' AND is_instance_session(session_name)
+    -- Whoever comes through an endpoint in one's own network is in one's own network.
+    AND vpc_endpoint_id IS NULL AND source_kind IN ('public_v4', 'public_v6', 'private')
+),
+calls AS MATERIALIZED (
   SELECT
     account, principal, session_name, source_net, source_ip_address, source_kind, event_id, event_time, aws_region,
     date_trunc('hour', event_time) AS hour,
@@ -50,10 +57,7 @@ WITH calls AS MATERIALIZED (
     event_source = 'sts.amazonaws.com' AND event_name = 'GetCallerIdentity' AS asked,
     is_recon_call(event_source, event_name) AS looked,
     event_name
-  FROM events
-  WHERE actor_kind = 'role' AND is_instance_session(session_name)
-    -- Whoever comes through an endpoint in one's own network is in one's own network.
-    AND vpc_endpoint_id IS NULL AND source_kind IN ('public_v4', 'public_v6', 'private')
+  FROM sessions
 ),
 bursts AS (
   SELECT

@@ -15,6 +15,7 @@
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
 -- only_named   = true
+-- needs        = "reads"
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -49,7 +50,15 @@
 -- default = []
 -- about   = "ARNs whose work it is: low"
 -- ---
-WITH calls AS (
+WITH reads AS (
+  SELECT * FROM events
+  WHERE (
+      event_source = 'secretsmanager.amazonaws.com' AND event_name IN ('GetSecretValue', 'BatchGetSecretValue')
+      OR event_source = 'ssm.amazonaws.com' AND event_name IN ('GetParameter', 'GetParameters', 'GetParametersByPath', 'GetParameterHistory')
+        AND (lower(json_extract_string(request_parameters, '$.withDecryption')) = 'true' OR denied))
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+),
+calls AS (
   SELECT
     *,
     caller_of(principal, actor_kind, session_name) AS caller,
@@ -65,12 +74,7 @@ WITH calls AS (
       lambda s: concat(aws_region, ' ', regexp_replace(regexp_extract(s, '([^:]+)$', 1),
         CASE WHEN starts_with(s, 'arn:') AND contains(s, ':secret:') THEN '-[A-Za-z0-9]{6}$' ELSE '^$' END, ''))) AS things,
     event_name = 'BatchGetSecretValue' AND json_type(request_parameters, '$.secretIdList') IS NULL AS whatever_matches
-  FROM events
-  WHERE (
-      event_source = 'secretsmanager.amazonaws.com' AND event_name IN ('GetSecretValue', 'BatchGetSecretValue')
-      OR event_source = 'ssm.amazonaws.com' AND event_name IN ('GetParameter', 'GetParameters', 'GetParametersByPath', 'GetParameterHistory')
-        AND (lower(json_extract_string(request_parameters, '$.withDecryption')) = 'true' OR denied))
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+  FROM reads
 ),
 minutes AS (
   SELECT

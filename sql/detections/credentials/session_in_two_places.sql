@@ -12,6 +12,7 @@
 -- ]
 -- group_by     = ["account", "credential"]
 -- group_window = "24h"
+-- needs        = "restless"
 -- lookback     = "20m"
 -- baseline     = "30d"
 -- runbook      = """

@@ -20,6 +20,7 @@
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
 -- only_named   = true
+-- needs        = "calls"
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. List the steps: SELECT event_time, event_name, error_code, request_parameters FROM events WHERE principal = '…' AND event_source IN ('iam.amazonaws.com', 'sts.amazonaws.com') ORDER BY event_time.
@@ -53,6 +54,21 @@ WITH opened_roles AS MATERIALIZED (
   FROM events
   WHERE event_source = 'iam.amazonaws.com' AND event_name = 'UpdateAssumeRolePolicy'
 ),
+calls AS (
+  SELECT * FROM events
+  WHERE (success OR denied)
+    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
+    -- AWS puts a leaked key's user into quarantine in that user's own name: Access Key Leaked reports it.
+    AND NOT coalesce(regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine'), false)
+    AND NOT coalesce(json_extract_string(request_parameters, '$.policyName') = 'AWSExposedCredentialPolicy_DO_NOT_REMOVE', false)
+    AND ((event_source = 'iam.amazonaws.com' AND event_name IN (
+        'AttachUserPolicy', 'PutUserPolicy', 'AddUserToGroup', 'DeleteUserPermissionsBoundary', 'AttachRolePolicy', 'PutRolePolicy',
+        'DeleteRolePermissionsBoundary', 'AttachGroupPolicy', 'PutGroupPolicy', 'CreatePolicyVersion', 'SetDefaultPolicyVersion',
+        'UpdateAssumeRolePolicy', 'CreateAccessKey', 'CreateLoginProfile', 'UpdateLoginProfile', 'CreateUser'))
+      -- Roles are assumed all the time: only those that somebody opened matter.
+      OR (event_source = 'sts.amazonaws.com' AND event_name = 'AssumeRole' AND success
+        AND last_part(json_extract_string(request_parameters, '$.roleArn')) IN (SELECT role FROM opened_roles)))
+),
 steps AS MATERIALIZED (
   SELECT
     *,
@@ -72,19 +88,7 @@ steps AS MATERIALIZED (
       OR CASE WHEN event_name IN ('PutUserPolicy', 'PutRolePolicy', 'PutGroupPolicy')
         THEN coalesce(policy_power(policy_document(request_parameters, '$.policyDocument')) IN ('everything', 'rights'), false)
         ELSE false END AS admin
-  FROM events
-  WHERE (success OR denied)
-    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
-    -- AWS puts a leaked key's user into quarantine in that user's own name: Access Key Leaked reports it.
-    AND NOT coalesce(regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine'), false)
-    AND NOT coalesce(json_extract_string(request_parameters, '$.policyName') = 'AWSExposedCredentialPolicy_DO_NOT_REMOVE', false)
-    AND ((event_source = 'iam.amazonaws.com' AND event_name IN (
-        'AttachUserPolicy', 'PutUserPolicy', 'AddUserToGroup', 'DeleteUserPermissionsBoundary', 'AttachRolePolicy', 'PutRolePolicy',
-        'DeleteRolePermissionsBoundary', 'AttachGroupPolicy', 'PutGroupPolicy', 'CreatePolicyVersion', 'SetDefaultPolicyVersion',
-        'UpdateAssumeRolePolicy', 'CreateAccessKey', 'CreateLoginProfile', 'UpdateLoginProfile', 'CreateUser'))
-      -- Roles are assumed all the time: only those that somebody opened matter.
-      OR (event_source = 'sts.amazonaws.com' AND event_name = 'AssumeRole' AND success
-        AND last_part(json_extract_string(request_parameters, '$.roleArn')) IN (SELECT role FROM opened_roles)))
+  FROM calls
 ),
 -- What the same hand did within the hour before.
 climbed AS (

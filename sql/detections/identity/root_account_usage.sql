@@ -13,6 +13,7 @@
 -- ]
 -- group_by     = ["account", "variant", "episode"]
 -- group_window = "24h"
+-- needs        = "calls"
 -- lookback     = "15m"
 -- runbook      = """
 -- 1. Ask the account's owner, by phone or in person, whether this was them.
@@ -37,7 +38,11 @@
 -- default = 3
 -- about   = "Failed sign-ins within 15 minutes that make a high one"
 -- ---
-WITH acts AS (
+WITH calls AS (
+  SELECT * FROM events
+  WHERE user_type = 'Root' OR actor_kind = 'root' OR event_name IN ('AssumeRoot', 'PasswordRecoveryRequested', 'PasswordRecoveryCompleted')
+),
+acts AS (
   SELECT
     *,
     json_extract_string(additional_event_data, '$.MFAUsed') AS mfa_used,
@@ -64,8 +69,7 @@ WITH acts AS (
       WHEN is_write THEN 'change'
       ELSE 'browsing'
     END AS variant
-  FROM events
-  WHERE user_type = 'Root' OR actor_kind = 'root' OR event_name IN ('AssumeRoot', 'PasswordRecoveryRequested', 'PasswordRecoveryCompleted')
+  FROM calls
 ),
 counted AS (
   SELECT

@@ -21,6 +21,7 @@
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
 -- only_named   = true
+-- needs        = "telling"
 -- lookback     = "30m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -50,18 +51,9 @@
 WITH calls AS (
   SELECT
     *,
-    last_part(coalesce(
-      json_extract_string(request_parameters, '$.recoveryPointArn'),
-      json_extract_string(request_parameters, '$.backupVaultName'),
-      json_extract_string(request_parameters, '$.snapshotId'),
-      json_extract_string(request_parameters, '$.imageId'),
-      json_extract_string(request_parameters, '$.dBSnapshotIdentifier'),
-      json_extract_string(request_parameters, '$.dBClusterSnapshotIdentifier'),
-      json_extract_string(request_parameters, '$.dBInstanceIdentifier'),
-      json_extract_string(request_parameters, '$.dBClusterIdentifier'),
-      json_extract_string(request_parameters, '$.backupArn'),
-      json_extract_string(request_parameters, '$.identifier'),
-      json_extract_string(request_parameters, '$.tableName'))) AS thing,
+    last_part(list_filter(json_extract_string(request_parameters, [
+      '$.recoveryPointArn', '$.backupVaultName', '$.snapshotId', '$.imageId', '$.dBSnapshotIdentifier', '$.dBClusterSnapshotIdentifier',
+      '$.dBInstanceIdentifier', '$.dBClusterIdentifier', '$.backupArn', '$.identifier', '$.tableName']), lambda t: t IS NOT NULL)[1]) AS thing,
     CASE
       WHEN event_source = 'backup.amazonaws.com' AND event_name = 'DeleteBackupVaultLockConfiguration'
         OR event_source = 'rbin.amazonaws.com' AND event_name IN ('DeleteRule', 'UnlockRule')
@@ -102,6 +94,10 @@ counted AS (
   WINDOW recent AS (
     PARTITION BY account, principal ORDER BY event_time RANGE BETWEEN INTERVAL 30 MINUTE PRECEDING AND CURRENT ROW)
 ),
+-- A single copy deleted is everyday life.
+telling AS (
+  SELECT * FROM counted WHERE kind <> 'backup' OR deletions >= getvariable('backups_destroyed_deletions')
+),
 judged AS (
   SELECT
     c.*,
@@ -114,7 +110,7 @@ judged AS (
           'DeleteDBInstance', 'DeleteDBCluster')) AS habit,
     is_by_hand(c.actor_kind, c.session_name) AS by_hand,
     coalesce((SELECT min(a.date) FROM activity AS a WHERE a.account = c.account) <= c.date - 14, false) AS mature
-  FROM counted AS c
+  FROM telling AS c
 ),
 rated AS (
   SELECT

@@ -14,6 +14,7 @@
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
 -- only_named   = true
+-- needs        = "bursts"
 -- lookback     = "30m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -60,17 +61,20 @@ counted AS (
   WINDOW recent AS (
     PARTITION BY account, principal ORDER BY event_time RANGE BETWEEN INTERVAL 30 MINUTE PRECEDING AND CURRENT ROW)
 ),
+bursts AS (
+  SELECT * FROM counted
+  WHERE NOT bared
+    AND (gone >= getvariable('instances_terminated_instances')
+      OR bared_ids IS NOT NULL AND 3 * gone >= getvariable('instances_terminated_instances'))
+),
 judged AS (
   SELECT
     c.*,
     c.gone >= getvariable('instances_terminated_instances') AS many,
     is_by_hand(c.actor_kind, c.session_name)
       OR coalesce((SELECT min(a.date) FROM activity AS a WHERE a.account = c.account) <= c.date - 14, false) AS telling
-  FROM counted AS c
-  WHERE NOT c.bared
-    AND (c.gone >= getvariable('instances_terminated_instances')
-      OR c.bared_ids IS NOT NULL AND 3 * c.gone >= getvariable('instances_terminated_instances'))
-    AND NOT EXISTS (SELECT 1 FROM activity AS a
+  FROM bursts AS c
+  WHERE NOT EXISTS (SELECT 1 FROM activity AS a
       WHERE a.account = c.account AND a.principal = c.principal AND a.event_source = 'ec2.amazonaws.com'
         AND a.event_name = 'TerminateInstances' AND a.success AND a.date < c.date)
 )

@@ -16,6 +16,7 @@
 -- group_by     = ["account", "target"]
 -- group_window = "6h"
 -- only_named   = true
+-- needs        = "minutes"
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """

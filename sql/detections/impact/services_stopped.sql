@@ -19,6 +19,7 @@
 -- group_by     = ["account", "actor"]
 -- group_window = "6h"
 -- only_named   = true
+-- needs        = "bursts"
 -- lookback     = "30m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -87,6 +88,10 @@ counted AS (
   WINDOW recent AS (
     PARTITION BY account, principal ORDER BY event_time RANGE BETWEEN INTERVAL 30 MINUTE PRECEDING AND CURRENT ROW)
 ),
+bursts AS (
+  SELECT * FROM counted
+  WHERE stopped >= getvariable('services_stopped_things') AND len(services) >= getvariable('services_stopped_kinds')
+),
 -- An earlier day with as many deletions, of whatever kind: such work is nothing new.
 judged AS (
   SELECT
@@ -100,8 +105,7 @@ judged AS (
         GROUP BY a.account, a.principal, a.date) AS d
       WHERE d.account = c.account AND d.principal = c.principal AND d.date < c.date), 0)
       >= getvariable('services_stopped_things') AS habit
-  FROM counted AS c
-  WHERE c.stopped >= getvariable('services_stopped_things') AND len(c.services) >= getvariable('services_stopped_kinds')
+  FROM bursts AS c
 )
 SELECT
   event_id,

@@ -14,6 +14,7 @@
 -- ]
 -- group_by     = ["account", "outside"]
 -- group_window = "24h"
+-- needs        = "calls"
 -- baseline     = "60d"
 -- runbook      = """
 -- 1. Which role, from where? SELECT event_time, user_account_id, json_extract_string(request_parameters, '$.roleArn') AS role, source_ip_address, user_agent FROM events WHERE event_name = 'AssumeRole' AND user_account_id = '…' ORDER BY event_time.

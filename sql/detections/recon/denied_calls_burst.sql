@@ -13,6 +13,7 @@
 -- ]
 -- group_by     = ["account", "caller"]
 -- group_window = "24h"
+-- needs        = "bursts"
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """

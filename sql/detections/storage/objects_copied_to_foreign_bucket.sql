@@ -11,6 +11,7 @@
 -- group_by     = ["account", "caller", "target"]
 -- group_window = "24h"
 -- only_named   = true
+-- needs        = "abroad"
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Whose account is it? It stands in the summary; ask the caller, and whoever knows your partners.
@@ -64,6 +65,9 @@ owned AS (
       w.account, k.own, getvariable('objects_copied_to_foreign_bucket_trusted_accounts')) AS strangers
   FROM writes AS w, known AS k
 ),
+abroad AS (
+  SELECT * FROM owned WHERE len(strangers) > 0
+),
 minutes AS (
   SELECT
     account, principal, caller, bucket, date_trunc('minute', event_time) AS minute,
@@ -74,8 +78,7 @@ minutes AS (
     arg_min(source_ip_address, (event_time, event_id)) AS source_ip_address,
     arg_min(event_id, (event_time, event_id), 20) AS ids,
     count(*) AS objects
-  FROM owned
-  WHERE len(strangers) > 0
+  FROM abroad
   GROUP BY ALL
 ),
 windows AS (

@@ -14,6 +14,7 @@
 -- ]
 -- group_by     = ["account", "target", "kind"]
 -- group_window = "24h"
+-- needs        = "calls"
 -- baseline     = "30d"
 -- runbook      = """
 -- 1. Why is it open? aws s3api get-bucket-policy-status --bucket …; aws s3api get-bucket-acl --bucket …; and who opened it: SELECT * FROM events WHERE event_name IN ('PutBucketPolicy', 'PutBucketAcl') ORDER BY event_time.

@@ -19,6 +19,7 @@
 -- group_by     = ["account", "target", "variant"]
 -- group_window = "24h"
 -- only_named   = true
+-- needs        = "calls"
 -- lookback     = "60m"
 -- runbook      = """
 -- 1. Close it: aws s3api put-public-access-block with all four flags; then mend the policy or ACL.
@@ -52,6 +53,18 @@
 -- about   = "AWS's own accounts that deliver load balancers' logs, one a region"
 -- ---
 WITH calls AS (
+  SELECT * FROM events
+  WHERE event_source IN ('s3.amazonaws.com', 's3-outposts.amazonaws.com', 's3express.amazonaws.com')
+    AND event_name IN (
+      'PutBucketPolicy', 'PutBucketAcl', 'CreateBucket', 'PutObjectAcl', 'PutObject', 'PutAccessPointPolicy',
+      'PutBucketPublicAccessBlock', 'DeleteBucketPublicAccessBlock', 'PutPublicAccessBlock', 'DeletePublicAccessBlock',
+      'PutAccountPublicAccessBlock', 'DeleteAccountPublicAccessBlock', 'PutBucketOwnershipControls')
+    AND (success OR denied)
+    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
+    -- Objects are written all the time: only those that come with a list of their own matter.
+    AND (event_name <> 'PutObject' OR regexp_matches(request_parameters, 'x-amz-(acl|grant-)|AccessControlPolicy'))
+),
+named AS (
   SELECT
     *,
     coalesce(json_extract_string(request_parameters, '$.bucketName'), json_extract_string(request_parameters, '$.name')) AS bucket,
@@ -61,14 +74,7 @@ WITH calls AS (
       json_object_at(request_parameters, '$.PutAccessPointPolicyRequest.Policy'),
       json_object_at(request_parameters, '$.policy'),
       json_object_at(request_parameters, '$.Policy')) AS policy
-  FROM events
-  WHERE event_source IN ('s3.amazonaws.com', 's3-outposts.amazonaws.com', 's3express.amazonaws.com')
-    AND event_name IN (
-      'PutBucketPolicy', 'PutBucketAcl', 'CreateBucket', 'PutObjectAcl', 'PutObject', 'PutAccessPointPolicy',
-      'PutBucketPublicAccessBlock', 'DeleteBucketPublicAccessBlock', 'PutPublicAccessBlock', 'DeletePublicAccessBlock',
-      'PutAccountPublicAccessBlock', 'DeleteAccountPublicAccessBlock', 'PutBucketOwnershipControls')
-    AND (success OR denied)
-    AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn)
+  FROM calls
 ),
 read AS (
   SELECT
@@ -86,7 +92,7 @@ read AS (
         THEN list_filter(['IgnorePublicAcls', 'RestrictPublicBuckets', 'BlockPublicAcls', 'BlockPublicPolicy'], lambda f:
           coalesce(lower(json_extract_string(request_parameters, '$.PublicAccessBlockConfiguration.' || f)), 'false') = 'false')
     END AS lifted
-  FROM calls
+  FROM named
 ),
 known AS (
   SELECT list(DISTINCT account) AS own FROM accounts

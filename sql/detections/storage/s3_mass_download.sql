@@ -11,6 +11,7 @@
 -- group_by     = ["account", "caller", "target"]
 -- group_window = "24h"
 -- only_named   = true
+-- needs        = "bursts"
 -- lookback     = "60m"
 -- baseline     = "15d"
 -- runbook      = """

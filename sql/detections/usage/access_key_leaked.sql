@@ -13,6 +13,7 @@
 -- ]
 -- group_by     = ["account", "credential", "place"]
 -- group_window = "24h"
+-- needs        = "signs"
 -- lookback     = "35m"
 -- baseline     = "90d"
 -- runbook      = """
@@ -90,6 +91,12 @@ judged AS (
   GROUP BY c.account, c.principal, c.access_key, c.source_net, c.hour
 ),
 -- Most callers are where they always were: only of the others, and of tools, every call is looked at.
+strangers AS (
+  SELECT account, principal, coalesce(source_net, '') AS net, hour
+  FROM judged
+  WHERE NOT (known OR learning)
+    OR key_last_used < hour + INTERVAL 1 HOUR - to_days(CAST(getvariable('access_key_leaked_dormant_days') AS INT))
+),
 uses AS (
   SELECT
     e.*,
@@ -101,9 +108,36 @@ uses AS (
   WHERE e.actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
     AND (e.user_agent IN (SELECT user_agent FROM agents WHERE tool <> '')
       OR (e.account, e.principal, coalesce(e.source_net, ''), date_trunc('hour', e.event_time)) IN (
-        SELECT (account, principal, coalesce(source_net, ''), hour) FROM judged
-        WHERE NOT (known OR learning)
-          OR key_last_used < hour + INTERVAL 1 HOUR - to_days(CAST(getvariable('access_key_leaked_dormant_days') AS INT))))
+        SELECT (account, principal, net, hour) FROM strangers))
+),
+-- One key in three far networks at once: it is in several hands.
+scattered AS (
+  SELECT account, user_access_key_id
+  FROM events
+  WHERE access_key_kind = 'AKIA' AND source_kind IN ('public_v4', 'public_v6') AND actor_kind <> 'aws_service'
+  GROUP BY ALL
+  HAVING count(DISTINCT wide_net(source_net)) >= 3
+),
+-- AWS found the key in public, and attached its quarantine; or somebody took it off.
+quarantined AS (
+  SELECT
+    *,
+    coalesce(json_extract_string(request_parameters, '$.userName'), json_extract_string(request_parameters, '$.roleName'),
+      json_extract_string(request_parameters, '$.groupName')) AS held,
+    event_name LIKE 'Detach%' OR event_name LIKE 'Delete%' AS taken_off
+  FROM events
+  WHERE event_source = 'iam.amazonaws.com' AND success AND (
+    event_name IN ('AttachUserPolicy', 'AttachRolePolicy', 'AttachGroupPolicy', 'DetachUserPolicy', 'DetachRolePolicy', 'DetachGroupPolicy')
+      AND regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine')
+    OR event_name IN ('PutUserPolicy', 'DeleteUserPolicy')
+      AND regexp_matches(json_extract_string(request_parameters, '$.policyName'), '^(AWSExposedCredentialPolicy_DO_NOT_REMOVE|AWSCompromisedKeyQuarantine)'))
+),
+-- All that a finding can come from.
+signs AS (
+  SELECT principal FROM strangers
+  UNION ALL SELECT tool FROM agents WHERE tool <> ''
+  UNION ALL SELECT user_access_key_id FROM scattered
+  UNION ALL SELECT held FROM quarantined
 ),
 -- A user's key on a network where the user is known is not new, nor is one where that key was used.
 seen AS (
@@ -164,14 +198,6 @@ bursts AS (
   WHERE tool <> '' OR (access_key IS NOT NULL AND (dormant OR new_net AND success)) AND NOT asked
   GROUP BY ALL
 ),
--- One key in three far networks at once: it is in several hands.
-scattered AS (
-  SELECT account, user_access_key_id
-  FROM events
-  WHERE access_key_kind = 'AKIA' AND source_kind IN ('public_v4', 'public_v6') AND actor_kind <> 'aws_service'
-  GROUP BY ALL
-  HAVING count(DISTINCT wide_net(source_net)) >= 3
-),
 hands AS (
   SELECT
     e.account, e.user_access_key_id AS access_key, e.principal, e.event_id, e.event_time, e.aws_region, e.source_ip_address,
@@ -184,20 +210,6 @@ hands AS (
     AND NOT in_networks(e.source_ip_address, e.source_net, getvariable('access_key_leaked_known_networks'))
   WINDOW recent AS (
     PARTITION BY e.account, e.user_access_key_id ORDER BY e.event_time RANGE BETWEEN INTERVAL 10 MINUTE PRECEDING AND CURRENT ROW)
-),
--- AWS found the key in public, and attached its quarantine; or somebody took it off.
-quarantined AS (
-  SELECT
-    *,
-    coalesce(json_extract_string(request_parameters, '$.userName'), json_extract_string(request_parameters, '$.roleName'),
-      json_extract_string(request_parameters, '$.groupName')) AS held,
-    event_name LIKE 'Detach%' OR event_name LIKE 'Delete%' AS taken_off
-  FROM events
-  WHERE event_source = 'iam.amazonaws.com' AND success AND (
-    event_name IN ('AttachUserPolicy', 'AttachRolePolicy', 'AttachGroupPolicy', 'DetachUserPolicy', 'DetachRolePolicy', 'DetachGroupPolicy')
-      AND regexp_matches(json_extract_string(request_parameters, '$.policyArn'), '^arn:aws[^:]*:iam::aws:policy/(.*/)?AWSCompromisedKeyQuarantine')
-    OR event_name IN ('PutUserPolicy', 'DeleteUserPolicy')
-      AND regexp_matches(json_extract_string(request_parameters, '$.policyName'), '^(AWSExposedCredentialPolicy_DO_NOT_REMOVE|AWSCompromisedKeyQuarantine)'))
 ),
 found AS (
   SELECT

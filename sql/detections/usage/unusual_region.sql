@@ -14,6 +14,7 @@
 -- ]
 -- group_by     = ["account", "actor", "place"]
 -- group_window = "24h"
+-- needs        = "unsettled"
 -- lookback     = "10m"
 -- baseline     = "30d"
 -- runbook      = """
@@ -62,7 +63,7 @@ WITH used AS (
   FROM events
   WHERE actor_kind NOT IN ('aws_service', 'anonymous')
     AND coalesce(event_type, 'AwsApiCall') NOT IN ('AwsServiceEvent', 'AwsConsoleSignIn', 'AwsVpceEvent', 'AwsCloudTrailInsight')
-    AND NOT regexp_matches(coalesce(principal, ''), 'AWSControlTowerExecution')
+    AND NOT coalesce(contains(principal, 'AWSControlTowerExecution'), false)
     AND NOT is_global_call(event_source, event_name, aws_region)
     AND aws_region IS NOT NULL
 ),
@@ -93,11 +94,15 @@ mornings AS (
   LEFT JOIN habits AS h ON h.account = p.account AND h.date < p.date AND h.date >= p.date - 30
   GROUP BY p.account, p.aws_region, p.date
 ),
+unsettled AS (
+  SELECT * FROM mornings
+  WHERE len(getvariable('unusual_region_allowed_regions')) > 0 OR doubtful OR days < getvariable('unusual_region_days')
+),
 -- Where hardly anybody worked: one question put to many regions in a day, as the console's pages do, uses none of them.
 questions AS (
   SELECT account, date, list(DISTINCT region) AS regions
   FROM activity
-  WHERE account IN (SELECT account FROM mornings WHERE doubtful AND days > 0)
+  WHERE account IN (SELECT account FROM unsettled WHERE doubtful AND days > 0)
     AND success AND NOT is_write AND actor_kind NOT IN ('aws_service', 'anonymous') AND NOT is_global_call(event_source, event_name, region)
   GROUP BY account, date, principal, event_source, event_name
   HAVING len(regions) < getvariable('unusual_region_sweep_regions')
@@ -112,7 +117,7 @@ judged AS (
     m.*,
     CASE WHEN m.doubtful THEN (SELECT count(*) FROM uses AS u
       WHERE u.account = m.account AND u.region = m.aws_region AND u.date < m.date AND u.date >= m.date - 30) ELSE m.days END AS used_days
-  FROM mornings AS m
+  FROM unsettled AS m
 ),
 strange AS (
   SELECT

@@ -43,11 +43,11 @@ CREATE OR REPLACE MACRO ip_number(address) AS
   list_reduce([TRY_CAST(part AS BIGINT) FOR part IN string_split(split_part(address, '/', 1), '.')], lambda a, b: a * 256 + b);
 
 CREATE OR REPLACE MACRO in_networks(address, net, networks) AS
-  coalesce(list_contains(networks, net), false) OR coalesce(len(list_filter(networks, lambda n:
+  len(networks) > 0 AND (coalesce(list_contains(networks, net), false) OR coalesce(len(list_filter(networks, lambda n:
     contains(n, '.') AND contains(address, '.') AND NOT contains(address, ':')
     AND ip_number(address) // CAST(pow(2, 32 - coalesce(TRY_CAST(nullif(split_part(n, '/', 2), '') AS INT), 32)) AS BIGINT)
       = ip_number(n) // CAST(pow(2, 32 - coalesce(TRY_CAST(nullif(split_part(n, '/', 2), '') AS INT), 32)) AS BIGINT)
-  )) > 0, false);
+  )) > 0, false));
 
 -- One level up or down the scale info, low, medium, high, critical
 CREATE OR REPLACE MACRO severity_rank(severity) AS list_position(['info', 'low', 'medium', 'high', 'critical'], severity);

@@ -72,7 +72,7 @@ calls AS (
           THEN [regexp_extract(error_message, 'on resource: ([^ ]+)', 1)] ELSE [] END),
       -- A secret may be asked for by its name or by its ARN, which ends in six characters of AWS's.
       lambda s: concat(aws_region, ' ', regexp_replace(regexp_extract(s, '([^:]+)$', 1),
-        CASE WHEN starts_with(s, 'arn:') AND contains(s, ':secret:') THEN '-[A-Za-z0-9]{6}$' ELSE '^$' END, ''))) AS things,
+        CASE WHEN contains(s, ':secret:') THEN '-[A-Za-z0-9]{6}$' ELSE '^$' END, ''))) AS things,
     event_name = 'BatchGetSecretValue' AND json_type(request_parameters, '$.secretIdList') IS NULL AS whatever_matches
   FROM reads
 ),

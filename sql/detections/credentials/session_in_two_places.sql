@@ -60,7 +60,7 @@ minutes AS (
     arg_min(source_net, (event_time, event_id)) AS source_net,
     arg_min(source_ip_address, (event_time, event_id)) AS source_ip_address
   FROM uses AS u
-  SEMI JOIN restless AS r ON r.account = u.account AND r.credential = u.credential AND r.six = u.six
+  SEMI JOIN restless USING (account, credential, six)
   GROUP BY ALL
 ),
 -- Where the session was in the half hour before: elsewhere, and whether it had been here before that.
@@ -76,7 +76,7 @@ moves AS (
     ON e.account = m.account AND e.credential = m.credential AND e.six = m.six AND e.place <> m.place
     AND e.event_time BETWEEN m.event_time - INTERVAL 30 MINUTE AND m.event_time
   LEFT JOIN minutes AS b
-    ON b.account = m.account AND b.credential = m.credential AND b.six = m.six AND b.place = m.place
+    ON b.account = m.account AND b.credential = m.credential AND b.place = m.place
     AND b.event_time BETWEEN m.event_time - INTERVAL 30 MINUTE AND e.event_time AND b.event_id <> m.event_id
   GROUP BY ALL
 ),
@@ -92,7 +92,7 @@ judged AS (
     coalesce(min(h.first_seen) > m.event_time - to_days(CAST(getvariable('session_in_two_places_learning_days') AS INT)), true) AS learning,
     coalesce(list(DISTINCT h.place) FILTER (h.first_seen < m.event_time - INTERVAL 1 HOUR AND h.last_seen >= m.event_time - INTERVAL 30 DAY), []) AS places
   FROM moves AS m
-  LEFT JOIN habits AS h ON h.account = m.account AND h.principal = m.principal
+  LEFT JOIN habits AS h USING (account, principal)
   GROUP BY m.account, m.event_id, m.event_time
 )
 SELECT
@@ -109,6 +109,6 @@ SELECT
   list_distinct(list_concat([m.event_id], m.other_ids, m.earlier_ids)) AS event_ids,
   m.credential
 FROM moves AS m
-JOIN judged AS j ON j.account = m.account AND j.event_id = m.event_id
+JOIN judged AS j USING (account, event_id)
 -- It is strange only if the owner was never seen in one of the places before.
 WHERE NOT list_has_all(j.places, list_append(list_transform(m.other_nets, lambda n: wide_net(n)), m.place))

@@ -53,7 +53,7 @@ WITH calls AS (
       event_source = 'ec2.amazonaws.com' AND event_name IN ('CreateSnapshot', 'CreateSnapshots', 'CreateImage')
       OR event_source = 'rds.amazonaws.com' AND event_name IN ('CreateDBSnapshot', 'CreateDBClusterSnapshot')
       OR event_source = 'redshift.amazonaws.com' AND event_name = 'CreateClusterSnapshot')
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous') AND (success OR denied)
     AND NOT list_contains(getvariable('snapshot_made_by_newcomer_trusted_principals'), principal)
 ),
 habits AS MATERIALIZED (
@@ -70,7 +70,7 @@ new_ones AS (
     c.*,
     coalesce(h.first_seen > c.event_time - to_days(CAST(getvariable('snapshot_made_by_newcomer_learning_days') AS INT)), true) AS learning
   FROM calls AS c
-  LEFT JOIN habits AS h ON h.account = c.account AND h.principal = c.principal
+  LEFT JOIN habits AS h USING (account, principal)
   WHERE NOT coalesce(h.first_snapshot < c.event_time - INTERVAL 1 HOUR, false)
 ),
 counted AS (

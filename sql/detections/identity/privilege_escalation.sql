@@ -104,12 +104,12 @@ climbed AS (
     SELECT
       list(p.event_id) FILTER (p.what = 'new user' AND p.success AND p.whom = s.whom) AS new_users,
       list(p.event_id) FILTER (p.success AND p.whom = s.whom AND (
-        (s.what = 'way in' AND p.what = 'rights' AND p.admin) OR (s.what = 'rights' AND s.admin AND p.what = 'way in'))) AS partners,
+        (s.what = 'way in' AND p.admin) OR (s.admin AND p.what = 'way in'))) AS partners,
       list(p.event_id) FILTER (s.what = 'assumed' AND p.what = 'trust' AND p.success AND p.whom = s.whom) AS opened,
       list(p.event_id) FILTER (p.denied) AS refused,
       count(DISTINCT p.event_name) FILTER (p.denied) AS kinds
     FROM steps AS p
-    WHERE p.account = s.account AND p.principal = s.principal AND p.what <> 'assumed'
+    WHERE p.account = s.account AND p.principal = s.principal
       AND p.event_time BETWEEN s.event_time - INTERVAL 60 MINUTE AND s.event_time
   ) AS b ON true
   WHERE s.success AND s.what <> 'new user'

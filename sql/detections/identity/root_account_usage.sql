@@ -50,8 +50,7 @@ acts AS (
     CASE
       WHEN event_source = 'signin.amazonaws.com' AND event_name IN ('PasswordRecoveryRequested', 'PasswordRecoveryCompleted')
         AND coalesce(user_type, 'Root') = 'Root' THEN 'credential_change'
-      WHEN event_source = 'signin.amazonaws.com' AND event_name IN ('PasswordUpdated', 'EmailUpdated')
-        AND user_type = 'Root' THEN 'credential_change'
+      WHEN event_source = 'signin.amazonaws.com' AND event_name IN ('PasswordUpdated', 'EmailUpdated') THEN 'credential_change'
       WHEN event_source = 'sts.amazonaws.com' AND event_name = 'AssumeRoot'
         AND NOT by_aws_itself(actor_kind, user_type, event_type, issuer_arn) THEN 'assume_root'
       WHEN actor_kind <> 'root' THEN NULL

@@ -84,12 +84,11 @@ calls AS (
 told AS (
   SELECT
     c.*,
-    coalesce(c.written AND (
-      json_header(c.request_parameters, '$."x-amz-server-side-encryption-customer-algorithm"') IS NOT NULL
+    coalesce(json_header(c.request_parameters, '$."x-amz-server-side-encryption-customer-algorithm"') IS NOT NULL
         AND NOT list_contains(getvariable('s3_data_ransomed_customer_key_buckets'), c.bucket)
       OR len(foreign_accounts(
         [regexp_extract(json_header(c.request_parameters, '$."x-amz-server-side-encryption-aws-kms-key-id"'), '^arn:aws[^:]*:kms:[^:]*:([0-9]{12}):', 1)],
-        c.account, known.own, getvariable('s3_data_ransomed_trusted_accounts'))) > 0), false) AS locked,
+        c.account, known.own, getvariable('s3_data_ransomed_trusted_accounts'))) > 0, false) AS locked,
     coalesce(c.written AND regexp_matches(lower(last_part(c.object_key)),
       '(ransom|decrypt|encrypted|deleted|locked|recover|restore|hostage|hacked|stolen|your.?(files|data)|bitcoin|warning|read.?me.?now).*\.(txt|html?|md|hta|pdf)$'), false) AS note
   FROM calls AS c, known

@@ -66,7 +66,9 @@ weakened AS (
     *,
     CASE
       WHEN json_extract_string(request_parameters, '$.VersioningConfiguration.MfaDelete') = 'Disabled' THEN 'deletion wants no second factor any more'
-      WHEN json_extract_string(request_parameters, '$.VersioningConfiguration.Status') IN ('Suspended', 'Disabled') THEN 'versioning was suspended'
+      WHEN event_name = 'PutBucketVersioning'
+        AND json_extract_string(request_parameters, '$.VersioningConfiguration.Status') IN ('Suspended', 'Disabled')
+        THEN 'versioning was suspended'
       WHEN event_name = 'DeleteBucketReplication' THEN 'replication was deleted'
       WHEN json_type(request_parameters, '$.ObjectLockConfiguration') = 'OBJECT'
         AND json_type(request_parameters, '$.ObjectLockConfiguration.Rule') IS NULL THEN 'the default lock was taken off'

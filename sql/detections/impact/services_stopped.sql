@@ -101,7 +101,7 @@ judged AS (
     coalesce((SELECT max(d.calls) FROM (
         SELECT a.account, a.principal, a.date, sum(a.count) AS calls
         FROM activity AS a
-        WHERE a.success AND a.is_write AND regexp_matches(a.event_name, '^(Stop|Delete|Terminate|Disable)')
+        WHERE a.success AND regexp_matches(a.event_name, '^(Stop|Delete|Terminate|Disable)')
         GROUP BY a.account, a.principal, a.date) AS d
       WHERE d.account = c.account AND d.principal = c.principal AND d.date < c.date), 0)
       >= getvariable('services_stopped_things') AS habit

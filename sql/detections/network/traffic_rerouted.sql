@@ -96,6 +96,6 @@ SELECT
   kind
 FROM judged
 WHERE kind = 'mirror'
-  OR (kind = 'peering' AND len(strangers) > 0)
-  OR (kind = 'route' AND success AND json_extract_string(request_parameters, '$.gatewayId') LIKE 'igw-%'
+  OR len(strangers) > 0
+  OR (success AND json_extract_string(request_parameters, '$.gatewayId') LIKE 'igw-%'
     AND (json_extract_string(request_parameters, '$.destinationCidrBlock') LIKE '%/0' OR json_extract_string(request_parameters, '$.destinationIpv6CidrBlock') LIKE '%/0'))

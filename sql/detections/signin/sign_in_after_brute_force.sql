@@ -57,7 +57,7 @@ entered AS (
       list(p.event_id) FILTER (p.who = s.who) AS user_ids,
       list(p.event_id) FILTER (p.address = s.address) AS address_ids
     FROM sign_ins AS p
-    WHERE p.account = s.account AND p.outcome = 'Failure' AND (p.who = s.who OR p.address = s.address)
+    WHERE p.account = s.account AND p.outcome = 'Failure'
       AND p.event_time BETWEEN s.event_time - INTERVAL 60 MINUTE AND s.event_time
   ) AS f ON true
   WHERE s.outcome = 'Success' AND s.event_name <> 'CredentialVerification'

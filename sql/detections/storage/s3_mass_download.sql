@@ -61,7 +61,7 @@ WITH minutes AS (
     coalesce(sum(TRY_CAST(json_extract_string(additional_event_data, '$.bytesTransferredOut') AS DOUBLE)), 0) AS bytes
   FROM events
   WHERE event_source = 's3.amazonaws.com' AND event_name = 'GetObject' AND success
-    AND actor_kind NOT IN ('aws_service', 'anonymous') AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous')
     AND NOT list_contains(getvariable('s3_mass_download_trusted_principals'), principal)
   GROUP BY ALL
 ),
@@ -93,7 +93,7 @@ judged AS (
     coalesce(max(d.objects) FILTER (d.date < CAST(b.event_time AS DATE) AND d.date >= CAST(b.event_time AS DATE) - 14), 0) AS most,
     coalesce(min(d.first_seen) > b.event_time - to_days(CAST(getvariable('s3_mass_download_learning_days') AS INT)), true) AS learning
   FROM bursts AS b
-  LEFT JOIN days AS d ON d.account = b.account AND d.principal = b.principal
+  LEFT JOIN days AS d USING (account, principal)
   GROUP BY b.account, b.event_id, b.event_time
 )
 SELECT
@@ -114,5 +114,5 @@ SELECT
   b.ids AS event_ids,
   b.caller
 FROM bursts AS b
-JOIN judged AS j ON j.account = b.account AND j.event_id = b.event_id
+JOIN judged AS j USING (account, event_id)
 WHERE b.objects > j.most

@@ -39,7 +39,6 @@ WITH signs AS (
   WHERE a.detection <> 'risk_accumulated'
     AND a.severity IN ('medium', 'high', 'critical')
     AND a.status <> 'closed'
-    AND a.actor IS NOT NULL
     AND NOT list_contains(getvariable('risk_accumulated_trusted_principals'), a.actor)
     AND v.event_time IS NOT NULL
 ),

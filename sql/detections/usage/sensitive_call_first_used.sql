@@ -165,7 +165,7 @@ WITH calls AS (
     ('datasync.amazonaws.com', 'CreateLocationObjectStorage'), ('datasync.amazonaws.com', 'CreateLocationAzureBlob'),
     ('lightsail.amazonaws.com', 'CreateInstances'), ('lightsail.amazonaws.com', 'GetInstanceAccessDetails')
     )
-    AND actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account') AND (success OR denied) AND principal IS NOT NULL
+    AND actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account') AND (success OR denied)
     AND NOT list_contains(getvariable('sensitive_call_first_used_trusted_principals'), principal)
 ),
 beginnings AS (
@@ -185,16 +185,16 @@ judged AS (
   SELECT
     c.account, c.event_id,
     count(*) FILTER (u.principal = c.principal AND u.first_seen < c.event_time - INTERVAL 1 HOUR) > 0 AS known,
-    count(*) FILTER (u.principal <> c.principal AND u.first_seen < c.event_time - INTERVAL 1 HOUR) >= getvariable('sensitive_call_first_used_others') AS usual
+    count(*) FILTER (u.first_seen < c.event_time - INTERVAL 1 HOUR) >= getvariable('sensitive_call_first_used_others') AS usual
   FROM calls AS c
-  LEFT JOIN uses AS u ON u.account = c.account AND u.event_source = c.event_source AND u.event_name = c.event_name
+  LEFT JOIN uses AS u USING (account, event_source, event_name)
   GROUP BY c.account, c.event_id
 ),
 rare AS (
   SELECT c.*, concat(split_part(c.event_source, '.', 1), ':', c.event_name) AS call
   FROM calls AS c
-  JOIN judged AS j ON j.account = c.account AND j.event_id = c.event_id
-  JOIN beginnings AS b ON b.account = c.account AND b.principal = c.principal
+  JOIN judged AS j USING (account, event_id)
+  JOIN beginnings AS b USING (account, principal)
   WHERE NOT j.known AND NOT j.usual
     AND b.first_seen <= c.event_time - to_days(CAST(getvariable('sensitive_call_first_used_learning_days') AS INT))
 ),

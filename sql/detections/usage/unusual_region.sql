@@ -51,7 +51,6 @@
 WITH used AS (
   SELECT
     *,
-    event_source = 'sts.amazonaws.com' AS by_token,
     CASE
       WHEN event_source = 'sts.amazonaws.com' THEN false
       WHEN error_code LIKE '%OptInRequired' OR error_code IN ('AuthFailure', 'Client.AuthFailure', 'InvalidClientTokenId',
@@ -65,7 +64,6 @@ WITH used AS (
     AND coalesce(event_type, 'AwsApiCall') NOT IN ('AwsServiceEvent', 'AwsConsoleSignIn', 'AwsVpceEvent', 'AwsCloudTrailInsight')
     AND NOT coalesce(contains(principal, 'AWSControlTowerExecution'), false)
     AND NOT is_global_call(event_source, event_name, aws_region)
-    AND aws_region IS NOT NULL
 ),
 places AS (
   SELECT account, aws_region, date, bool_or(is_write) AS written FROM used GROUP BY ALL
@@ -150,7 +148,6 @@ glances AS (
     arg_min(source_ip_address, (event_time, event_id)) AS source_ip_address,
     list(event_id ORDER BY event_time, event_id) AS ids,
     bool_and(by_console) AS by_console,
-    bool_and(by_token) AS by_token,
     list(DISTINCT event_name) AS names,
     count(*) AS calls
   FROM strange

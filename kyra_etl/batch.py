@@ -6,7 +6,7 @@ the next run publishes. Whoever lost the batch to another attempt finds the comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from datetime import date, timedelta
@@ -22,7 +22,7 @@ from kyra_etl.fetch import Read, read_batch
 from kyra_etl.lake import Lake, Partition, partitions_of
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
-from kyra_etl.retention import horizon
+from kyra_etl.retention import Young
 from kyra_etl.settle import publish
 from kyra_etl.state import State
 
@@ -86,7 +86,7 @@ def read_planned(
         now=beat,
         pool=pool,
         integration_account=integration_account,
-        retained=_retained(limits, state, beat.date()),
+        young=_young(limits, state, beat.date()),
         each=each,
     )
 
@@ -170,23 +170,12 @@ def _malformed(batch: Batch, files: Sequence[DecodedFile]) -> list[dict[str, Any
     ]
 
 
-def _retained(limits: Limits, state: State, today: date) -> Callable[[pa.Table], pa.BooleanArray] | None:
+def _young(limits: Limits, state: State, today: date) -> Young | None:
     """Which rows are younger than their account's events are kept; None when all are."""
     removed = state.swaps.horizons()
     if limits.retain_days is None and not limits.retain and not removed:
         return None
-
-    def young(events: pa.Table) -> pa.BooleanArray:
-        kept = pa.array([True] * events.num_rows, pa.bool_())
-        for account in pc.unique(events["account"]).to_pylist():
-            # What retention took away does not come back when the settings keep more later.
-            days = [day for day in (horizon(limits, account, today), removed.get(account)) if day is not None]
-            if days:
-                other = pc.not_equal(events["account"], pa.scalar(account))
-                kept = pc.and_(kept, pc.or_(other, pc.greater_equal(events["date"], pa.scalar(max(days), pa.date32()))))
-        return kept
-
-    return young
+    return Young(limits, removed, today)
 
 
 def _per_file(rows: pa.Table) -> dict[int, int]:

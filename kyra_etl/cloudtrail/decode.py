@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -126,11 +126,11 @@ def decode_files(files: Iterable[tuple[int, bytes, Source]], *, now: datetime, m
     return Decoded(tuple(done), rows.table())
 
 
-def decode_large(number: int, data: bytes, source: Source, *, now: datetime, max_bytes: int) -> Iterator[Decoded]:
+def decode_large(number: int, data: IO[bytes], source: Source, *, now: datetime, max_bytes: int) -> Iterator[Decoded]:
     """Decode one log file as `decode_files` does, into the same rows, but a piece at a time.
 
-    The last piece carries the DecodedFile. Raises NotStreamable when the document has to be read whole, or the
-    DecodeError; the pieces before are void then.
+    `data` gives the bytes as stored. The last piece carries the DecodedFile. Raises NotStreamable when the document has
+    to be read whole, or the DecodeError; the pieces before are void then.
     """
     rows = _Rows(now + AHEAD)
     file = _File(number, source, rows)

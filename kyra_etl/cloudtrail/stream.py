@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import IO
 
 import msgspec
 from isal import isal_zlib
@@ -41,34 +42,36 @@ class NotStreamable(Exception):
     """The document has to be read whole."""
 
 
-def blocks(data: bytes, max_bytes: int) -> Iterator[bytes]:
+def blocks(source: IO[bytes], max_bytes: int) -> Iterator[bytes]:
     """The document's bytes, gunzipped through every member if gzipped, a block at a time.
 
-    Raises DecodeError 'corrupt_gzip' or, beyond `max_bytes`, 'too_large', as `framing.inflate` does.
+    `source` gives the log file's bytes as stored. Raises DecodeError 'corrupt_gzip' or, beyond `max_bytes`,
+    'too_large', as `framing.inflate` does.
     """
     room = max_bytes
-    for block in _inflated(data) if data.startswith(GZIP) else _sliced(data):
+    first = source.read(_SLICE)
+    for block in _inflated(first, source) if first.startswith(GZIP) else _sliced(first, source):
         room -= len(block)
         if room < 0:
             raise too_large(max_bytes)
         yield block
 
 
-def _sliced(data: bytes) -> Iterator[bytes]:
-    for at in range(0, len(data), BLOCK):
-        yield data[at : at + BLOCK]
+def _sliced(block: bytes, source: IO[bytes]) -> Iterator[bytes]:
+    while block:
+        yield block
+        block = source.read(BLOCK)
 
 
-def _inflated(data: bytes) -> Iterator[bytes]:
-    at, rest = 0, b""
-    while rest or at < len(data):
-        if not rest:
-            rest, at = data[at : at + _SLICE], at + _SLICE
+def _inflated(rest: bytes, source: IO[bytes]) -> Iterator[bytes]:
+    while rest:
         if len(rest) < len(GZIP):
-            rest, at = rest + data[at : at + _SLICE], at + _SLICE
+            rest += source.read(_SLICE)
         if not rest.startswith(GZIP):
-            if rest.strip(b"\x00") or data[at:].strip(b"\x00"):
-                raise DecodeError("corrupt_gzip", "Bytes that are not gzip follow the gzip stream.", READ_AGAIN)
+            while rest:
+                if rest.strip(b"\x00"):
+                    raise DecodeError("corrupt_gzip", "Bytes that are not gzip follow the gzip stream.", READ_AGAIN)
+                rest = source.read(_SLICE)
             return
         member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
         while not member.eof:
@@ -79,12 +82,12 @@ def _inflated(data: bytes) -> Iterator[bytes]:
             if block:
                 yield block
             rest = member.unused_data if member.eof else member.unconsumed_tail
-            if not member.eof and not rest:
-                if not block and at >= len(data):
+            if not rest:
+                rest = source.read(_SLICE)
+                if not rest and not block and not member.eof:
                     raise DecodeError(
                         "corrupt_gzip", "The gzip stream ends too early: the file is truncated.", READ_AGAIN
                     )
-                rest, at = data[at : at + _SLICE], at + _SLICE
 
 
 def records(document: Iterator[bytes]) -> Iterator[list[bytes]]:

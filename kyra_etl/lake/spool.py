@@ -1,14 +1,18 @@
 """The rows of a batch, in the order they came: in memory up to a budget, beyond it in temporary files.
 
-So a batch of one enormous log file needs no more memory than one of many small ones. The files have no name: whatever
-becomes of the process, nothing of them is left.
+So a batch of one enormous log file needs no more memory than one of many small ones. A process that decodes writes its
+rows to a file it is lent, and hands back only what deduplication and counting ask for. The files have no name: whatever
+becomes of the processes, nothing of them is left.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO
 
 import pyarrow as pa
@@ -24,16 +28,56 @@ KEYS = ("account", "event_id", "event_name", "event_time", "date", FILE)
 """Columns that stay in memory whatever the number of rows: what deduplication and counting ask for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """Rows in a temporary file: where they begin in it, and their columns KEYS."""
+
+    start: int
+    keys: pa.Table
+
+
+def spill(file: IO[bytes], tables: Iterable[pa.Table]) -> Spilled:
+    """Append rows of schema GROUPED to a temporary file; when a table fails to come, nothing of them stays there.
+
+    Raises LakeError when they cannot be written, and whatever `tables` raises.
+    """
+    start = file.seek(0, os.SEEK_END)
+    keys = [GROUPED.empty_table().select(KEYS)]
+    try:
+        with pa.ipc.new_stream(file, GROUPED) as stream:
+            for table in tables:
+                stream.write_table(table)
+                keys.append(table.select(KEYS))
+        file.flush()
+    except OSError as error:
+        raise no_room(error) from error
+    except BaseException:
+        file.seek(start)
+        file.truncate()
+        raise
+    return Spilled(start, pa.concat_tables(keys))
+
+
+def no_room(error: OSError) -> LakeError:
+    """What to say when a temporary file cannot be written."""
+    return LakeError(
+        f"Rows could not be set aside in {tempfile.gettempdir()}: {error.strerror or error}.",
+        "Free some space there or set TMPDIR to another folder; the next run takes up where this one stopped.",
+    )
+
+
 class Rows:
     """Rows of schema GROUPED. Raises LakeError when the temporary files cannot be written."""
 
     def __init__(self, *tables: pa.Table, budget: int = BUDGET) -> None:
         self._budget = budget
-        self._spilled: list[tuple[int, IO[bytes]]] = []
-        self._tables: list[pa.Table] = []
+        self._files: list[IO[bytes]] = []
+        self._idle: list[IO[bytes]] = []
+        self._parts: list[pa.Table | tuple[IO[bytes], int]] = []
+        self._held = 0
         self._keys: list[pa.Table] = []
         self.num_rows = 0
-        weakref.finalize(self, _close, self._spilled)
+        weakref.finalize(self, _close, self._files)
         for table in tables:
             self.append(table)
 
@@ -41,22 +85,29 @@ class Rows:
         """Add rows at the end."""
         if not table.num_rows:
             return
-        self._tables.append(table)
-        self._keys.append(table.select(KEYS))
-        self.num_rows += table.num_rows
-        if sum(held.nbytes for held in self._tables) > self._budget:
+        self._parts.append(table)
+        self._add(table.select(KEYS))
+        self._held += table.nbytes
+        if self._held > self._budget:
             self._spill()
 
-    def truncate(self, rows: int) -> None:
-        """Keep only so many of the first rows: what was appended since is void."""
-        keys = self.keys().slice(0, rows)
-        cut = pa.concat_tables(self._tables) if self._tables else None
-        while sum(number for number, _ in self._spilled) > rows:
-            with self._spilled.pop()[1] as file:
-                cut = _read(file)
-        left = rows - sum(number for number, _ in self._spilled)
-        self._tables = [cut.slice(0, left)] if cut is not None and left else []
-        self._keys, self.num_rows = [keys], rows
+    @contextmanager
+    def lend(self) -> Iterator[IO[bytes]]:
+        """A temporary file of these rows that nobody else writes to meanwhile. Any thread may ask."""
+        try:
+            file = self._idle.pop()
+        except IndexError:
+            file = self._file()
+        try:
+            yield file
+        finally:
+            self._idle.append(file)
+
+    def adopt(self, file: IO[bytes], spilled: Spilled) -> None:
+        """Add at the end what was spilled to a file that these rows lent."""
+        if spilled.keys.num_rows:
+            self._parts.append((file, spilled.start))
+            self._add(spilled.keys)
 
     def keys(self) -> pa.Table:
         """The columns KEYS of all rows."""
@@ -65,53 +116,67 @@ class Rows:
     def take(self, rows: pa.Array) -> pa.Table:
         """Whole rows by their numbers, which ascend."""
         taken, first = [GROUPED.empty_table()], 0
-        for segment in self._segments():
-            mine = pc.and_(pc.greater_equal(rows, first), pc.less(rows, first + segment.num_rows))
-            taken.append(segment.take(pc.subtract(rows.filter(mine), first)))
-            first += segment.num_rows
+        for piece in self.segments():
+            mine = pc.and_(pc.greater_equal(rows, first), pc.less(rows, first + piece.num_rows))
+            taken.append(piece.take(pc.subtract(rows.filter(mine), first)))
+            first += piece.num_rows
         return pa.concat_tables(taken)
 
     def segments(self, keep: pa.BooleanArray | None = None) -> Iterator[pa.Table]:
-        """The rows piece by piece, or those of them to `keep` (as long as all rows)."""
+        """The rows in pieces of about the budget, or those of them to `keep` (as long as all rows)."""
         first = 0
         for segment in self._segments():
             mine = None if keep is None else keep.slice(first, segment.num_rows)
+            first += segment.num_rows
             # Nearly always all are kept: then they need not be copied.
             yield segment if mine is None or mine.true_count == len(mine) else segment.filter(mine)
-            first += segment.num_rows
 
     def close(self) -> None:
         """Let go of the temporary files."""
-        _close(self._spilled)
+        _close(self._files)
+
+    def _add(self, keys: pa.Table) -> None:
+        self._keys.append(keys)
+        self.num_rows += keys.num_rows
 
     def _segments(self) -> Iterator[pa.Table]:
-        for _, file in self._spilled:
-            yield _read(file)
-        if self._tables:
-            yield pa.concat_tables(self._tables)
+        held: list[pa.Table] = []
+        size = 0
+        for table in self._tables():
+            held.append(table)
+            size += table.nbytes
+            if size >= self._budget:
+                yield pa.concat_tables(held)
+                held, size = [], 0
+        if held:
+            yield pa.concat_tables(held)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for part in self._parts:
+            if isinstance(part, pa.Table):
+                yield part
+                continue
+            file, start = part
+            file.seek(start)
+            for batch in pa.ipc.open_stream(file):
+                yield pa.Table.from_batches([batch])
 
     def _spill(self) -> None:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # it is read later, and closed by `close`
+        with self.lend() as file:
+            for place, part in enumerate(self._parts):
+                if isinstance(part, pa.Table):
+                    self._parts[place] = (file, spill(file, [part]).start)
+        self._held = 0
+
+    def _file(self) -> IO[bytes]:
         try:
-            with pa.ipc.new_stream(file, GROUPED) as stream:
-                for table in self._tables:
-                    stream.write_table(table)
-            file.flush()
+            file = tempfile.TemporaryFile()  # noqa: SIM115  # it is read later, and closed by `close`
         except OSError as error:
-            file.close()
-            raise LakeError(
-                f"Rows could not be set aside in {tempfile.gettempdir()}: {error.strerror or error}.",
-                "Free some space there or set TMPDIR to another folder; the next run takes up where this one stopped.",
-            ) from error
-        self._spilled.append((sum(table.num_rows for table in self._tables), file))
-        self._tables = []
+            raise no_room(error) from error
+        self._files.append(file)
+        return file
 
 
-def _close(spilled: list[tuple[int, IO[bytes]]]) -> None:
-    while spilled:
-        spilled.pop()[1].close()
-
-
-def _read(file: IO[bytes]) -> pa.Table:
-    file.seek(0)
-    return pa.ipc.open_stream(file).read_all()
+def _close(files: list[IO[bytes]]) -> None:
+    while files:
+        files.pop().close()

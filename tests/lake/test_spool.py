@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from kyra_etl.cloudtrail.decode import GROUPED
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import Rows
-from kyra_etl.lake.spool import KEYS
+from kyra_etl.lake.spool import KEYS, spill
 
 
 def table(first: int, count: int) -> pa.Table:
@@ -33,20 +32,28 @@ def table(first: int, count: int) -> pa.Table:
     return pa.Table.from_pylist(rows, GROUPED)
 
 
-STEPS = st.lists(st.one_of(st.integers(0, 30), st.floats(0, 1)), max_size=12)
+STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["append", "adopt", "fail"])), max_size=12)
 
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS, st.sampled_from([1, 5_000, 20_000]), st.data())
-def test_rows_beyond_the_budget_are_what_they_were(steps: list[Any], budget: int, data: st.DataObject) -> None:
-    """A step appends so many rows, or keeps such a part of them."""
+def test_rows_beyond_the_budget_are_what_they_were(
+    steps: list[tuple[int, str]], budget: int, data: st.DataObject
+) -> None:
+    """A step appends so many rows, adopts them from a file, or fails after it has written them."""
     spooled, held = Rows(budget=budget), Rows(budget=10**9)
-    for step in steps:
-        for rows in (spooled, held):
-            if isinstance(step, int):
-                rows.append(table(held.num_rows if rows is held else spooled.num_rows, step))
-            else:
-                rows.truncate(int(rows.num_rows * step))
+    for count, how in steps:
+        more = table(held.num_rows, count)
+        if how == "fail":
+            with spooled.lend() as file, pytest.raises(ZeroDivisionError):
+                spill(file, (more if again else 1 / 0 for again in (True, False)))
+            continue
+        held.append(more)
+        if how == "append":
+            spooled.append(more)
+        else:
+            with spooled.lend() as file:
+                spooled.adopt(file, spill(file, [more]))
 
     whole = pa.concat_tables([GROUPED.empty_table(), *held.segments()])
     keep = pa.array(data.draw(st.lists(st.booleans(), min_size=whole.num_rows, max_size=whole.num_rows)), pa.bool_())

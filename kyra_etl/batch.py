@@ -127,7 +127,7 @@ def _commit(
                 raise
             continue  # a file that was to be compared with is gone because a compaction replaced it
         files = lake.stage(batch.batch_id, batch.attempt, read.rows.segments(distinct.keep), malformed)
-        kept = keys.filter(distinct.keep)
+        kept = keys if distinct.keep.true_count == keys.num_rows else keys.filter(distinct.keep)
         names = set(pc.unique(kept["event_name"]).to_pylist())
         commit = Commit(
             batch=batch,

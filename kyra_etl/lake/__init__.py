@@ -74,8 +74,9 @@ class Lake:
         filesystem, root = self.storage.filesystem()
         found = [colliding([], filesystem, "", pa.array([], pa.string()))]
         keys = rows.keys()
-        for partition, mine in writer.split(keys) if rows.num_rows else ():
-            files = _around(committed.get(partition, ()), mine["event_time"])
+        for partition, files in sorted(committed.items()):
+            mine = keys.filter(pc.and_(pc.equal(keys["account"], partition[0]), pc.equal(keys["date"], partition[1])))
+            files = _around(files, mine["event_time"])
             if files:
                 ids = mine["event_id"].combine_chunks()
                 found.append(self._colliding(files, filesystem, root, partition, ids))

@@ -37,10 +37,8 @@ def merge(rolled: Sequence[pa.Table]) -> pa.Table:
     """Roll-ups of parts → the roll-up of the whole."""
     if len(rolled) == 1:
         return rolled[0]
-    frame = pl.DataFrame(pl.from_arrow(pa.concat_tables([ACTIVITY.empty_table(), *rolled])))
-    merged = frame.group_by(_KEY).agg(
-        first_seen=pl.col("first_seen").min(),
-        last_seen=pl.col("last_seen").max(),
-        count=pl.col("count").sum(),
-    )
-    return merged.select(ACTIVITY.names).sort(_KEY).to_arrow().cast(ACTIVITY)
+    # Arrow's grouping takes half the memory of polars' for so many keys of text.
+    groups = pa.concat_tables([ACTIVITY.empty_table(), *rolled]).group_by(_KEY, use_threads=False)
+    merged = groups.aggregate([("first_seen", "min"), ("last_seen", "max"), ("count", "sum")])
+    merged = merged.rename_columns([*_KEY, "first_seen", "last_seen", "count"]).select(ACTIVITY.names)
+    return merged.sort_by([(name, "ascending") for name in _KEY]).cast(ACTIVITY)

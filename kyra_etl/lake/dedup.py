@@ -21,6 +21,7 @@ from kyra_etl.cloudtrail.schema import EVENTS, RECORD_COLUMNS
 
 _KEY = ["account", "event_id"]
 _CONTENT = ["account", *RECORD_COLUMNS]
+_SLICE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,16 @@ def distinct(keys: pa.Table, content: Callable[[pa.Array], pa.Table], committed:
     `keys` are the batch's accounts and event ids; `content` gives whole rows by their numbers, and is asked only for
     those that collide. Of rows that are the same event the first is kept, in the batch's order.
     """
-    ids = pl.DataFrame(pl.from_arrow(keys.select(_KEY))).with_row_index("_row")
     known = pl.DataFrame(pl.from_arrow(committed))
     # By hash, which takes a tenth of the memory; whoever is suspected without cause is found innocent below.
-    suspect = ids.filter(pl.col("event_id").hash().is_duplicated()).select("_row")
+    hashes = _hashes(keys["event_id"])
+    suspected = hashes.is_duplicated()
     if known.height:
-        suspect = pl.concat([suspect, ids.join(known.select(_KEY), on=_KEY, how="semi").select("_row")]).unique()
+        suspected |= hashes.is_in(known["event_id"].hash().implode())
+    suspect = pl.DataFrame({"_row": suspected.arg_true()})
     if suspect.is_empty():
         return Distinct(_flags(keys.num_rows, True), _flags(keys.num_rows, False))
 
-    suspect = suspect.sort("_row")
     doubtful = pl.DataFrame(pl.from_arrow(content(suspect["_row"].to_arrow()).select(_CONTENT)))
     doubtful = doubtful.with_columns(suspect["_row"])
     doubtful = doubtful.unique(subset=_CONTENT, keep="first", maintain_order=True)
@@ -82,6 +83,12 @@ def distinct(keys: pa.Table, content: Callable[[pa.Array], pa.Table], committed:
     kept, conflicts = _settle(doubtful, known)
     dropped = set(suspect["_row"].to_list()).difference(kept)
     return Distinct(_flags(keys.num_rows, True, dropped), _flags(keys.num_rows, False, conflicts))
+
+
+def _hashes(ids: pa.ChunkedArray) -> pl.Series:
+    """A number for each id, made from some at a time, since as texts of polars they take several times the memory."""
+    slices = (ids.slice(first, _SLICE) for first in range(0, len(ids), _SLICE))
+    return pl.concat([pl.Series([], dtype=pl.UInt64), *(pl.Series(pl.from_arrow(some)).hash() for some in slices)])
 
 
 def _flags(length: int, value: bool, but: Collection[int] = ()) -> pa.BooleanArray:

@@ -1,8 +1,8 @@
 """The rows of a batch, in the order they came: in memory up to a budget, beyond it in temporary files.
 
 So a batch of one enormous log file needs no more memory than one of many small ones. A process that decodes writes its
-rows to a file it is lent, and hands back only what deduplication and counting ask for. The files have no name: whatever
-becomes of the processes, nothing of them is left.
+rows to a file it is lent; of those, only what deduplication and counting ask for is held. The files have no name:
+whatever becomes of the processes, nothing of them is left.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ KEYS = ("account", "event_id", "event_name", "event_time", "date", FILE)
 """Columns that stay in memory whatever the number of rows: what deduplication and counting ask for."""
 
 
+_READING_KEYS = pa.ipc.IpcReadOptions(included_fields=[GROUPED.get_field_index(name) for name in KEYS])
+
+
 @dataclass(frozen=True, slots=True)
 class Spilled:
-    """Rows in a temporary file: where they begin in it, and their columns KEYS."""
+    """Rows in a temporary file: where they begin in it, and how many they are."""
 
     start: int
-    keys: pa.Table
+    num_rows: int
 
 
 def spill(file: IO[bytes], tables: Iterable[pa.Table]) -> Spilled:
@@ -42,12 +45,12 @@ def spill(file: IO[bytes], tables: Iterable[pa.Table]) -> Spilled:
     Raises LakeError when they cannot be written, and whatever `tables` raises.
     """
     start = file.seek(0, os.SEEK_END)
-    keys = [GROUPED.empty_table().select(KEYS)]
+    num_rows = 0
     try:
         with pa.ipc.new_stream(file, GROUPED) as stream:
             for table in tables:
                 stream.write_table(table)
-                keys.append(table.select(KEYS))
+                num_rows += table.num_rows
         file.flush()
     except OSError as error:
         raise no_room(error) from error
@@ -55,7 +58,7 @@ def spill(file: IO[bytes], tables: Iterable[pa.Table]) -> Spilled:
         file.seek(start)
         file.truncate()
         raise
-    return Spilled(start, pa.concat_tables(keys))
+    return Spilled(start, num_rows)
 
 
 def no_room(error: OSError) -> LakeError:
@@ -105,9 +108,9 @@ class Rows:
 
     def adopt(self, file: IO[bytes], spilled: Spilled) -> None:
         """Add at the end what was spilled to a file that these rows lent."""
-        if spilled.keys.num_rows:
+        if spilled.num_rows:
             self._parts.append((file, spilled.start))
-            self._add(spilled.keys)
+            self._add(_keys(file, spilled.start))
 
     def keys(self) -> pa.Table:
         """The columns KEYS of all rows."""
@@ -120,6 +123,7 @@ class Rows:
             mine = pc.and_(pc.greater_equal(rows, first), pc.less(rows, first + piece.num_rows))
             taken.append(piece.take(pc.subtract(rows.filter(mine), first)))
             first += piece.num_rows
+            del piece
         return pa.concat_tables(taken)
 
     def segments(self, keep: pa.BooleanArray | None = None) -> Iterator[pa.Table]:
@@ -130,6 +134,7 @@ class Rows:
             first += segment.num_rows
             # Nearly always all are kept: then they need not be copied.
             yield segment if mine is None or mine.true_count == len(mine) else segment.filter(mine)
+            del segment  # or it would be held while the next is read
 
     def close(self) -> None:
         """Let go of the temporary files."""
@@ -175,6 +180,16 @@ class Rows:
             raise no_room(error) from error
         self._files.append(file)
         return file
+
+
+def _keys(file: IO[bytes], start: int) -> pa.Table:
+    file.seek(start)
+    keys = []
+    for batch in pa.ipc.open_stream(file, options=_READING_KEYS):
+        # Copied, since a column that was read keeps all that was read with it.
+        keys.append(pa.concat_batches([batch, batch.slice(0, 0)]).select(KEYS))
+        del batch
+    return pa.Table.from_batches(keys)
 
 
 def _close(files: list[IO[bytes]]) -> None:

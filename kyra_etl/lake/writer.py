@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kyra_etl import memory
 from kyra_etl.cloudtrail.schema import EVENTS, MALFORMED, PARTITION
 from kyra_etl.lake import layout
 from kyra_etl.lake.activity import merge, roll_up
@@ -62,6 +63,9 @@ def stage(
                     writing = _writing(storage, layout.staged(path, batch_id, attempt), EVENTS)
                     written[partition] = _Written(path, open_files.enter_context(writing))
                 written[partition].add(rows)
+            # Before the next piece is read, or both would be held.
+            del piece, rows
+            memory.trim()
     for partition, activity in split(merge(rolled)):
         files.append(written[partition].described(batch_id, attempt, partition))
         path = layout.partitioned(layout.ACTIVITY_DIR, *partition, batch_id)

@@ -76,7 +76,7 @@ class Lake:
         keys = rows.keys()
         for partition, files in sorted(committed.items()):
             mine = keys.filter(pc.and_(pc.equal(keys["account"], partition[0]), pc.equal(keys["date"], partition[1])))
-            files = _around(files, mine["event_time"])
+            files = _around(files, mine["event_time"]) if mine.num_rows else ()
             if files:
                 ids = mine["event_id"].combine_chunks()
                 found.append(self._colliding(files, filesystem, root, partition, ids))

@@ -47,7 +47,7 @@ docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are
 	@$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning, a year against a month
-	@$(BIN)/python benchmarks/load.py $(ARGS)
+	@$(BIN)/python benchmarks/load.py $(or $(ARGS),--events 100000 --document 100)
 	@$(BIN)/python benchmarks/fetch.py
 	@$(BIN)/python benchmarks/detect.py
 	@$(BIN)/python benchmarks/search.py

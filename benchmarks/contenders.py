@@ -1,17 +1,24 @@
 """The ways to load that `benchmarks/load.py` compares, each run as a process of its own.
 
-python benchmarks/contenders.py decode|duckdb|polars|floor SOURCE TARGET
+python benchmarks/contenders.py decode|duckdb|polars|floor SOURCE TARGET PROCESSES
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LARGE = 2**20
+"""Bytes as stored from which a file is decoded piece by piece."""
 
 DUCKDB = """
 COPY (
@@ -54,7 +61,7 @@ PARTS = (
 )
 
 
-def duckdb(source: Path, target: Path) -> None:
+def duckdb(source: Path, target: Path, processes: int) -> None:
     """DuckDB's own reader and writer: one statement, its object size just above the largest document.
 
     Too small fails, too large costs buffers of that size; the last four bytes of a gzip file tell the document's size.
@@ -65,10 +72,11 @@ def duckdb(source: Path, target: Path) -> None:
     kinds = {"VARCHAR": TEXTS, "BOOLEAN": FLAGS, "TIMESTAMP": ["eventTime"], "JSON": PARTS}
     columns = ", ".join(f"{name} {kind}" for kind, names in kinds.items() for name in names)
     statement = DUCKDB.format(source=source, target=target, columns=columns, largest=largest + 2**20)
+    duckdb.sql(f"SET threads = {processes}")
     duckdb.sql(statement)
 
 
-def polars(source: Path, target: Path) -> None:
+def polars(source: Path, target: Path, processes: int) -> None:
     """The records of each file cut out of their envelope as lines, then polars' own reader and writer, day by day."""
     import msgspec
     import polars as pl
@@ -87,42 +95,66 @@ def polars(source: Path, target: Path) -> None:
         frame.write_parquet(place / "0.parquet", compression="zstd")
 
 
-def decode(source: Path, target: Path) -> None:
-    """kyra's own decoding and encoding, a process a core: a load without ledger, deduplication and activity."""
-    _in_processes(_decode, source, target)
+def decode(source: Path, target: Path, processes: int) -> None:
+    """kyra's own decoding and encoding in processes: a load without ledger, deduplication and activity."""
+    _in_processes(_decode, source, target, processes)
 
 
 def _decode(task: tuple[Path, str, str, list[Path]]) -> None:
     import gc
+    from contextlib import ExitStack
 
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from kyra_etl.cloudtrail.decode import Source, decode_files
-    from kyra_etl.cloudtrail.schema import PARTITION
+    from kyra_etl import memory
+    from kyra_etl.cloudtrail.decode import Source, decode_files, decode_large
+    from kyra_etl.cloudtrail.schema import EVENTS, PARTITION
+    from kyra_etl.lake.spool import BUDGET
     from kyra_etl.lake.writer import parquet_options, split
 
     gc.disable()
+    memory.give_back()
     target, account, day, files = task
-    pieces = [
-        decode_files(
-            [(number, file.read_bytes(), Source("bench", str(file), "b")) for number, file in some],
-            now=datetime(2030, 1, 1),
-            max_bytes=2**31,
-        ).events
-        for some in _some(list(enumerate(files)), 16)
-    ]
-    import pyarrow as pa
+    stored = pa.schema([field for field in EVENTS if field.name not in PARTITION])
+    bounds: dict[str, Any] = {"now": datetime(2030, 1, 1), "max_bytes": 2**31}
 
-    for (owner, date), rows in split(pa.concat_tables(pieces).drop_columns(["_file"])):
-        place = target / f"account={owner}" / f"date={date}"
-        place.mkdir(parents=True, exist_ok=True)
-        plain = rows.drop_columns(list(PARTITION))
-        pq.write_table(plain, place / f"{account}-{day}.parquet", **parquet_options(plain.schema))
+    def tables() -> Iterator[pa.Table]:
+        small = [file for file in files if file.stat().st_size < LARGE]
+        for some in _some(list(enumerate(small)), 16):
+            fetched = [(number, file.read_bytes(), Source("bench", str(file), "b")) for number, file in some]
+            yield decode_files(fetched, **bounds).events
+        for number, file in enumerate(set(files) - set(small)):
+            with file.open("rb") as data:
+                for piece in decode_large(number, data, Source("bench", str(file), "b"), **bounds):
+                    yield piece.events
+
+    with ExitStack() as until:
+        writers: dict[tuple[str, date], pq.ParquetWriter] = {}
+        for pieces in _of_size(tables(), BUDGET):
+            for partition, rows in split(pa.concat_tables(pieces)):
+                if partition not in writers:
+                    place = target / f"account={partition[0]}" / f"date={partition[1]}"
+                    place.mkdir(parents=True, exist_ok=True)
+                    path = place / f"{account}-{day}.parquet"
+                    writers[partition] = until.enter_context(pq.ParquetWriter(path, stored, **parquet_options(stored)))
+                writers[partition].write_table(rows.select(stored.names))
 
 
-def floor(source: Path, target: Path) -> None:
-    """What nobody gets below: inflate, parse each record once, write its columns; a process a core."""
-    _in_processes(_floor, source, target)
+def _of_size(tables: Iterator[pa.Table], size: int) -> Iterator[list[pa.Table]]:
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(one.nbytes for one in held) >= size:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def floor(source: Path, target: Path, processes: int) -> None:
+    """What nobody gets below: inflate, parse each record once, write its columns; in processes."""
+    _in_processes(_floor, source, target, processes)
 
 
 def _floor(task: tuple[Path, str, str, list[Path]]) -> None:
@@ -159,9 +191,9 @@ def _by_partition(source: Path) -> dict[tuple[str, str], list[Path]]:
     return dict(sorted(found.items(), key=lambda item: -sum(file.stat().st_size for file in item[1])))
 
 
-def _in_processes(work: object, source: Path, target: Path) -> None:
+def _in_processes(work: object, source: Path, target: Path, processes: int) -> None:
     tasks = [(target, account, day, files) for (account, day), files in _by_partition(source).items()]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for _ in pool.map(work, tasks):  # type: ignore[arg-type]
             pass
 
@@ -173,4 +205,4 @@ def _some(items: list[tuple[int, Path]], count: int) -> list[list[tuple[int, Pat
 CONTENDERS = {"decode": decode, "duckdb": duckdb, "polars": polars, "floor": floor}
 
 if __name__ == "__main__":
-    CONTENDERS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    CONTENDERS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))

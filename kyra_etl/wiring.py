@@ -92,8 +92,10 @@ class Parts:
 
     def for_maintenance(self, progress: Progress) -> Kit:
         """The parts that housekeeping takes. Raises LakeError when the lake is another state's."""
+        from kyra_etl import memory
         from kyra_etl.run import Kit
 
+        memory.give_back()
         self.lake.claim(self.state.id)
         return Kit(self.lake, self.state, None, self.config.limits, self.clock, progress)
 

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kyra_etl import memory
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS, PARTITION, RECORD_COLUMNS
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout
@@ -32,7 +33,7 @@ FULL = 128 * 2**20
 
 GROUP_ROWS = 65_536
 GROUP_BYTES = 192 * 2**20
-"""Bounds of a row group, the second in memory: what is skipped, or read, as a whole."""
+"""Bounds of a row group, the second in memory, of which it takes a quarter at most: what is skipped, or read, whole."""
 
 SLICE = 8_192
 """Rows that DuckDB hands over at a time."""
@@ -43,8 +44,8 @@ LEVEL = 9
 ORDER = ("event_source", "event_name", "principal", "event_time", "event_id")
 """Rare calls stand together, and what one principal did again and again compresses best side by side."""
 
-ROW = 2_048
-"""Bytes of memory that sorting takes for a row, about."""
+ROW = 6_144
+"""Bytes of memory that sorting takes for a row, about: what it holds, as DuckDB holds it, and where it goes."""
 
 _CALL = "hex(coalesce(event_source, '') || chr(1) || coalesce(event_name, ''))"
 """What rows are ordered by first, as a text that can stand in a query whatever is in it."""
@@ -69,13 +70,21 @@ _WHERE_FROM = ", filename = true, file_row_number = true"
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """What to write for, and how: `alive` is called now and then while it takes its time."""
+    """What to write for, and how: `alive` is called now and then while it takes its time.
+
+    Of the `memory`, half is DuckDB's to sort in; the rows of a group, and writing them, take the other half.
+    """
 
     account: str
     day: date
     swap_id: str
     memory: int
     alive: Callable[[], object] = lambda: None
+
+    @property
+    def sorting(self) -> int:
+        """Bytes of memory to sort in."""
+        return self.memory // 2
 
 
 def compact(
@@ -140,7 +149,7 @@ class _Work:
 
         DuckDB sorts on disk what memory does not hold, but with rows this wide not any amount of them.
         """
-        most = self._partition.memory // ROW
+        most = self._partition.sorting // ROW
         if count <= most:
             return [""]
         groups = self._connection.sql(f"SELECT {_CALL}, count(*) FROM ({rows}) GROUP BY 1 ORDER BY 1").fetchall()
@@ -177,7 +186,7 @@ class _Work:
         """Stage the rows of queries, one after the other, a file for every FULL bytes."""
         columns = _columns(EVENTS if kind == "events" else ACTIVITY)
         batches = (batch for query in queries for batch in self._connection.sql(query).to_arrow_reader(SLICE))
-        slices = _slices(batches, columns)
+        slices = _slices(batches, columns, min(GROUP_BYTES, self._partition.memory // 4))
         already, rows = len(self.made), next(slices, None)
         while rows is not None:
             file, rows = self._write_file(kind, columns, rows, slices)
@@ -204,6 +213,8 @@ class _Work:
                 if kind == "events":
                     times.add(rows["event_time"])
                 self._partition.alive()
+                rows = None  # or they would be held while the next are made
+                memory.trim()
                 rows = next(more, None)
         described = DataFile(
             kind, path, staged_path, file.rows, file.size, account, day, min_time=times.first, max_time=times.last
@@ -253,7 +264,7 @@ def working_memory(storage: Storage, spill: str, memory: int) -> Iterator[duckdb
 def _working(storage: Storage, partition: Partition) -> Iterator[_Work]:
     try:
         spill = storage.scratch(layout.staged("sort", partition.swap_id))
-        with working_memory(storage, spill, partition.memory) as connection:
+        with working_memory(storage, spill, partition.sorting) as connection:
             yield _Work(storage, partition, connection)
     except duckdb.Error as error:
         place = layout.partition(partition.account, partition.day)
@@ -273,13 +284,13 @@ def _columns(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field for field in schema if field.name not in PARTITION])
 
 
-def _slices(batches: Any, columns: pa.Schema) -> Iterator[pa.Table]:
+def _slices(batches: Any, columns: pa.Schema, most: int) -> Iterator[pa.Table]:
     """Rows in tables of about a row group each."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows:
             held.append(batch)
-        if sum(one.num_rows for one in held) >= GROUP_ROWS or sum(one.nbytes for one in held) >= GROUP_BYTES:
+        if sum(one.num_rows for one in held) >= GROUP_ROWS or sum(one.nbytes for one in held) >= most:
             yield pa.Table.from_batches(held).select(columns.names).cast(columns)
             held = []
     if held:

@@ -138,6 +138,10 @@ class House:
         self._a_day()
         self._days_before()
         self._books()
+        with self.parts.state._database._engine.connect() as connection:
+            # So much in one transaction leaves a journal that later runs would tidy up.
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         self.opened = Opened(folder / "lake")
 
     def _integrate(self) -> Integration:

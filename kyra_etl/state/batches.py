@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, and_, exists, ins
 
 from kyra_etl.model import Batch, LedgerEntry
 from kyra_etl.state import tables
+from kyra_etl.state.columns import clean
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.entries import entries_query, entry, in_order, link
 
@@ -35,10 +36,11 @@ class Batches:
         """Puts those of `entries` that nobody planned meanwhile into a new batch; None when there is none left."""
         with self._database.write() as connection:
             rows: list[Row[Any]] = []
+            where = (clean(integration), clean(bucket))
             for ids in chunks(sorted({e.id for e in entries})):
                 query = entries_query().where(_files.c.id.in_(ids), _files.c.state.in_(["pending", "quarantined"]))
-                query = query.where(_files.c.integration == integration, _files.c.bucket == bucket)
-                rows += connection.execute(query).all()
+                # Not asked for: it would lead SQLite through all that the bucket ever had.
+                rows += [row for row in connection.execute(query) if (row.integration, row.bucket) == where]
             if not rows:
                 return None
             batch_id = f"{now:%Y%m%dT%H%M%S}-{_digest(integration, bucket, rows)}"

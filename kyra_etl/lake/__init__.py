@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import layout, tables, writer
+from kyra_etl.lake import gathered, layout, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.spool import Rows
 from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
@@ -61,6 +61,14 @@ class Lake:
             if size != file.size:
                 wrong[file] = "it is missing" if size is None else f"{size} bytes where {file.size} were written"
         return wrong
+
+    def gathered(self, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
+        """Rows of some of these files of activity, and the files to be read besides; see `lake.gathered`."""
+        return gathered.gathered(self.storage, files)
+
+    def forget_gathered(self, account: str, before: date) -> None:
+        """Let go of the copy of an account's activity before a day: what retention takes away must not lie there."""
+        gathered.forget(self.storage, account, before)
 
     def register(self, connection: Any) -> None:
         """Let a DuckDB connection read `uri()`s."""

@@ -5,6 +5,7 @@
     malformed/<batch>.parquet                                         records that are no events
     _staging/<batch>-<attempt>/<the same paths>                       written, not yet published
     _replaced/<the same paths>                                        files that others took the place of; see maintain
+    _gathered/activity/<account>.parquet                              past days' activity once more, for baselines
     _kyra.json                                                        which state owns the lake
 
 Names come from the batch alone, so doing a batch again writes the same names; those of a swap (a compaction …) are its
@@ -28,6 +29,7 @@ STAGING_DIR = "_staging"
 TABLES_STAGING = "_tables"
 """Where records of our own are written before they are moved into place."""
 REPLACED_DIR = "_replaced"
+GATHERED_DIR = "_gathered"
 MARKER = "_kyra.json"
 
 HIVE_TYPES = "{'account': VARCHAR, 'date': DATE}"

@@ -274,8 +274,11 @@ class Relations:
             files = self._near("activity", {span.account for span in spans}, first - around, last + around)
             tables["_activity"] = sum(file.rows for file in files) <= SHARED
             if tables["_activity"]:
-                source = reading(ACTIVITY, self._lake.readable(files))
+                rows, others = self._lake.gathered(files)
+                self._connection.register("_gathered", rows)
+                source = f"{reading(ACTIVITY, self._lake.readable(others))} UNION ALL BY NAME SELECT * FROM _gathered"
                 self._execute(f"CREATE OR REPLACE TEMP TABLE _activity AS {source}")
+                self._connection.unregister("_gathered")
         return tables["_activity"]
 
     def _near(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[DataFile]:

@@ -70,6 +70,8 @@ def retain(kit: Kit, *, accounts: Collection[str] | None = None, dry_run: bool =
                 gone[partition] = files
             work.alive()
             kit.progress.advance()
+        for account, day in due.items():
+            kit.lake.forget_gathered(account, day)
         return _report(due, gone, dry_run=False, removed=remove_replaced(work))
 
 

@@ -1,0 +1,149 @@
+"""The activity of past days, gathered: a file an account, in place of a file a day.
+
+Baselines look back over months in every run, and opening a file a day and account is most of what that costs, on S3
+more than anywhere. So the rows of past days are kept once more, with the data file that each is of: what the ledger
+does not list is passed over, and what is not gathered yet is read where it is. A copy, then, and never the truth: it
+may be removed at any time, and whoever writes it last is right.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kyra_etl import logs
+from kyra_etl.cloudtrail.schema import ACTIVITY
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import layout
+from kyra_etl.lake.storage import Storage
+from kyra_etl.lake.writer import parquet_options
+from kyra_etl.model import DataFile
+
+log = logs.logger(__name__)
+
+LOOSE = 8
+"""Files of past days that are read one by one before they are gathered with the others."""
+
+KEPT = timedelta(days=100)
+"""How far back rows are kept that nobody asked for this time."""
+
+_FILE = "_file"
+_COLUMNS = pa.schema([*ACTIVITY, pa.field(_FILE, pa.string())])
+_FILES = b"files"
+
+
+def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
+    """Rows of some of these files of activity (schema ACTIVITY), and the files that are to be read besides.
+
+    What is missing of past days is gathered for the next time; the newest day is left alone, since it grows.
+    """
+    today = max((file.date for file in files if file.date), default=date.min)
+    past = defaultdict[str, list[DataFile]](list)
+    others: list[DataFile] = []
+    for file in files:
+        if file.published and file.account is not None and file.date is not None and file.date < today:
+            past[file.account].append(file)
+        else:
+            others.append(file)
+    tables = [ACTIVITY.empty_table()]
+    for account, own in past.items():
+        rows, missing = _Account(storage, account).rows(own)
+        tables.append(rows.select(ACTIVITY.names))
+        others += missing
+    return pa.concat_tables(tables), others
+
+
+def forget(storage: Storage, account: str, before: date) -> None:
+    """Let go of what is gathered of an account's days before that one. Raises LakeError."""
+    _Account(storage, account).forget(before)
+
+
+class _Account:
+    """One account's file, as it is now."""
+
+    def __init__(self, storage: Storage, account: str) -> None:
+        self._storage, self._account = storage, account
+        self._filesystem, self._root = storage.filesystem()
+        try:
+            with self._filesystem.open_input_file(f"{self._root}/{_path(account)}") as stream:
+                file = pq.ParquetFile(stream)
+                self._sizes: dict[str, int] = json.loads((file.metadata.metadata or {})[_FILES])
+                self._held = file.read().cast(_COLUMNS)
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
+            self._held, self._sizes = _COLUMNS.empty_table(), {}
+
+    def rows(self, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
+        """The rows of these files as far as they are gathered, and the files that are not."""
+        missing = [file for file in files if self._sizes.get(file.path) != file.size]
+        if len(missing) > LOOSE and self._is_newest(files):
+            try:
+                self._gather(files, missing)
+                missing = []
+            except (OSError, pa.ArrowException, LakeError) as error:
+                # A file may have moved since it was listed, a disk may be full: then they are read as they lie.
+                log.info("Activity of %s was not gathered: %s", self._account, str(error).splitlines()[0])
+        wanted = {file.path for file in files if self._sizes.get(file.path) == file.size}
+        if wanted == self._sizes.keys():
+            return self._held, missing
+        return self._of(wanted), missing
+
+    def forget(self, before: date) -> None:
+        """Keep no row of a day before that one."""
+        late = self._held.filter(pc.greater_equal(self._held["date"], pa.scalar(before, pa.date32())))
+        if late.num_rows < self._held.num_rows:
+            paths = pc.unique(late[_FILE]).to_pylist()
+            self._write(late, {path: self._sizes[path] for path in paths})
+
+    def _is_newest(self, files: Sequence[DataFile]) -> bool:
+        """Whether the files reach as far as what is held: who looks at the past must not push the present out."""
+        held = pc.max(self._held["date"]).as_py()
+        return held is None or max(file.date for file in files if file.date) >= held
+
+    def _of(self, paths: set[str]) -> pa.Table:
+        return self._held.filter(pc.is_in(self._held[_FILE], value_set=pa.array(sorted(paths), pa.string())))
+
+    def _gather(self, files: Sequence[DataFile], missing: Sequence[DataFile]) -> None:
+        days = {file.path: file.date for file in files if file.date}
+        first = min(days.values())
+        new = {file.path for file in missing}
+        older = pc.and_(pc.less(self._held["date"], first), pc.greater(self._held["date"], max(days.values()) - KEPT))
+        before = set(pc.unique(self._held.filter(older)[_FILE]).to_pylist())
+        kept = ({file.path for file in files} - new | before) & self._sizes.keys()
+        whole = pa.concat_tables([self._of(kept), *self._read(missing)])
+        names = [name for name in ACTIVITY.names if name not in ("first_seen", "last_seen", "count")]
+        whole = whole.sort_by([(name, "ascending") for name in [*names, _FILE]])
+        sizes = {path: size for path, size in self._sizes.items() if path in kept}
+        sizes |= {file.path: file.size for file in missing}
+        self._write(whole, sizes)
+
+    def _read(self, files: Sequence[DataFile]) -> Iterator[pa.Table]:
+        stored = [field for field in ACTIVITY if field.name not in ("account", "date")]
+        for file in files:
+            with self._filesystem.open_input_file(f"{self._root}/{file.path}") as stream:
+                rows = pq.ParquetFile(stream).read()
+            columns = {
+                field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows)
+                for field in stored
+            }
+            columns |= {"account": pa.repeat(pa.scalar(self._account), rows.num_rows)}
+            columns |= {"date": pa.repeat(pa.scalar(file.date, pa.date32()), rows.num_rows)}
+            columns |= {_FILE: pa.repeat(pa.scalar(file.path), rows.num_rows)}
+            yield pa.table({name: columns[name] for name in _COLUMNS.names}).cast(_COLUMNS)
+
+    def _write(self, rows: pa.Table, sizes: dict[str, int]) -> None:
+        staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{secrets.token_hex(8)}.parquet"
+        telling = rows.replace_schema_metadata({_FILES: json.dumps(sizes).encode()})
+        self._storage.write_parquet(staged, telling, **parquet_options(rows.schema) | {"store_schema": True})
+        self._storage.move(staged, _path(self._account))
+        self._held, self._sizes = rows, sizes
+
+
+def _path(account: str) -> str:
+    return f"{layout.GATHERED_DIR}/activity/{account}.parquet"

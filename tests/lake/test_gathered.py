@@ -1,0 +1,144 @@
+"""Gathered activity is the activity of the files that were asked for, whatever lies in the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kyra_etl.cloudtrail.schema import ACTIVITY
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import Lake, gathered, open_lake
+from kyra_etl.model import DataFile
+
+DAY = date(2026, 3, 1)
+ACCOUNT = "012345678901"
+
+
+def write(lake: Lake, day: date, name: str = "a", *, rows: int = 2, account: str = ACCOUNT) -> DataFile:
+    """A published file of activity; its rows tell which file they are of."""
+    path = f"activity/account={account}/date={day}/{name}.parquet"
+    at = datetime.combine(day, datetime.min.time())
+    made = [{"principal": f"{path}#{n}", "count": n, "first_seen": at, "last_seen": at} for n in range(rows)]
+    stored = pa.schema([field for field in ACTIVITY if field.name not in ("account", "date")])
+    size = lake.storage.write_parquet(path, pa.Table.from_pylist(made, stored))
+    return DataFile("activity", path, path, rows, size, account, day, published=True)
+
+
+def days(lake: Lake, count: int, first: date = DAY) -> list[DataFile]:
+    return [write(lake, first + timedelta(days=n)) for n in range(count)]
+
+
+def asked(lake: Lake, files: Sequence[DataFile]) -> tuple[list[str], list[DataFile]]:
+    """What rows are given, and what is left to read."""
+    rows, others = lake.gathered(files)
+    assert rows.schema.names == ACTIVITY.names
+    for row in rows.to_pylist():
+        assert row["principal"].startswith(f"activity/account={row['account']}/date={row['date']}/")
+    return sorted(rows["principal"].to_pylist()), others
+
+
+def expected(files: Sequence[DataFile]) -> list[str]:
+    return sorted(f"{file.path}#{n}" for file in files for n in range(file.rows))
+
+
+def test_past_days_are_read_once_and_the_newest_where_it_lies(lake: Lake) -> None:
+    files = days(lake, 12)
+
+    assert asked(lake, files) == (expected(files[:-1]), files[-1:])
+    for file in files[:-1]:
+        lake.storage.remove(file.path)
+    assert asked(lake, files) == (expected(files[:-1]), files[-1:])
+    assert asked(lake, files[5:]) == (expected(files[5:-1]), files[-1:])
+    assert list(lake.storage.sizes("_gathered")) == [f"_gathered/activity/{ACCOUNT}.parquet"]
+    assert not lake.storage.sizes("_staging")
+
+
+def test_what_was_replaced_is_no_longer_given(lake: Lake) -> None:
+    files = days(lake, 12)
+    asked(lake, files)
+    compacted = write(lake, files[3].date or DAY, "compact-1", rows=1)
+    now = [*files[:3], compacted, *files[4:]]
+
+    rows, others = asked(lake, now)
+
+    assert (rows, others) == (expected([*files[:3], *files[4:-1]]), [files[-1], compacted])
+
+
+def test_few_files_are_not_worth_it_and_unpublished_ones_never_taken(lake: Lake) -> None:
+    files = days(lake, gathered.LOOSE + 1)
+    assert asked(lake, files) == ([], [files[-1], *files[:-1]])
+
+    staged = [
+        DataFile("activity", f"x{n}", "_staging/x", 1, 9, ACCOUNT, DAY - timedelta(days=n), published=False)
+        for n in range(20)
+    ]
+    assert asked(lake, [*staged, files[-1]]) == ([], [*staged, files[-1]])
+
+
+def test_looking_at_the_past_leaves_the_present_gathered(lake: Lake) -> None:
+    before, files = days(lake, 12, DAY - timedelta(days=300)), days(lake, 12)
+    asked(lake, files)
+
+    rows, others = asked(lake, before)
+
+    assert (rows, sorted(others, key=lambda one: one.path)) == ([], before)
+    assert asked(lake, files) == (expected(files[:-1]), files[-1:])
+
+
+def test_what_cannot_be_gathered_is_read_where_it_lies(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = days(lake, 12)
+    lake.storage.remove(files[4].path)
+    assert asked(lake, files)[0] == []
+
+    files = days(lake, 12)
+
+    def full(*_: object, **__: object) -> int:
+        raise LakeError("Could not write: No space left.", "Free some.")
+
+    monkeypatch.setattr(lake.storage, "write_parquet", full)
+    assert asked(lake, files)[0] == []
+
+
+def test_a_copy_that_is_broken_is_made_anew(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+    files = days(lake, 12)
+    asked(lake, files)
+    copy = tmp_path / "_gathered" / "activity" / f"{ACCOUNT}.parquet"
+    for broken in (b"", b"PAR1 and nothing else", copy.read_bytes()[:-200]):
+        copy.write_bytes(broken)
+
+        assert asked(lake, files) == (expected(files[:-1]), files[-1:])
+
+
+def test_what_retention_takes_away_is_not_left_in_the_copy(lake: Lake) -> None:
+    files = days(lake, 12)
+    asked(lake, files)
+
+    lake.forget_gathered(ACCOUNT, DAY + timedelta(days=10))
+    for file in files[10:-1]:
+        lake.storage.remove(file.path)
+
+    assert asked(lake, files[:10]) == ([], [files[9], *files[:9]])
+    assert asked(lake, files[10:]) == (expected(files[10:-1]), files[-1:])
+    lake.forget_gathered("999999999999", DAY)
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 15), st.integers(1, 14), st.sampled_from("ab")), min_size=1, max_size=3)
+
+
+@settings(max_examples=12)
+@given(steps=STEPS)
+def test_whatever_was_asked_before_the_answer_is_of_these_files(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, str]]
+) -> None:
+    lake = open_lake(str(tmp_path_factory.mktemp("lake")))
+    for first, count, name in steps:
+        files = [write(lake, DAY + timedelta(days=first + n), name, rows=1) for n in range(count)]
+        rows, others = asked(lake, files)
+        assert sorted([*rows, *expected(others)]) == expected(files)

@@ -1,8 +1,7 @@
 """What `events` and `activity` are for one detection, read so that many detections share the reading.
 
 Most of a run's cost is opening files and taking rows apart, not looking at them. So the new events are held in memory,
-and what several detections look at is read once: older events of the names they ask for (`only_named`), older events of
-any name, and `activity`; while it fits into memory.
+and what several detections look at is read once, while it fits into memory: the events around them, and `activity`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NEEDED = ("account", "event_id", "event_time", "event_name", "batch_id")
 """Columns that the engine itself reads."""
 
 _NEAR = timedelta(minutes=45)
-"""The widest lookback that events of any name are held for."""
+"""The widest lookback that events of any name are held for; those of some names are held for any."""
 
 _SPANS = 50
 """Spans of time that are spelt out in SQL; more are joined."""
@@ -69,14 +68,12 @@ class _Seen(NamedTuple):
 class _Shared:
     """What several detections read, made when the first one asks; False where it is too much to hold."""
 
-    named: tuple[Detection, ...] = ()
-    """Those that look around for events of some names only, of every column they mention."""
-    wide: tuple[Detection, ...] = ()
-    """Those that look around for events of any name."""
+    around: tuple[Detection, ...] = ()
+    """Those that look at events around the new ones: at all of them nearby, or only at those of some names."""
     learning: tuple[Detection, ...] = ()
     """Those with a baseline."""
     tables: dict[str, bool] = field(default_factory=dict)
-    files: dict[tuple[str, frozenset[str], date, date], list[DataFile]] = field(default_factory=dict)
+    files: dict[tuple[str, date, date], list[DataFile]] = field(default_factory=dict)
 
 
 class Relations:
@@ -126,10 +123,9 @@ class Relations:
             ).fetchall()
         ]
         awake = [each for each in detections if self._concerning(each, None)]
-        around = [each for each in awake if each.lookback and not each.on_alerts and self._trusted(each)]
+        around = (each for each in awake if each.lookback and not each.on_alerts and self._trusted(each))
         self._shared = _Shared(
-            named=tuple(each for each in around if each.only_named),
-            wide=tuple(each for each in around if not each.only_named and each.lookback <= _NEAR),
+            around=tuple(each for each in around if each.only_named or each.lookback <= _NEAR),
             learning=tuple(each for each in awake if each.baseline),
         )
 
@@ -213,15 +209,14 @@ class Relations:
         first, last = min(span.first for span in spans), max(span.last for span in spans)
         files = self._near("events", {span.account for span in spans}, first, last)
         self.rows = sum(file.rows for file in files)
-        for table, sharing in (("_named", shared.named), ("_wide", shared.wide)):
-            if detection in sharing and self._share_events(table, sharing):
-                return f"SELECT * FROM {table} AS e WHERE {within}"
-        near = f"event_time BETWEEN {moment(first)} AND {moment(last)}"
-        return f"SELECT * FROM ({reading(EVENTS, self._lake.readable(files))}) AS e WHERE {near} AND {within}"
+        if detection in shared.around and self._share_around():
+            return f"SELECT {self._columns([detection])} FROM _around AS e WHERE {within}"
+        source = reading(EVENTS, self._lake.readable(files))
+        return f"SELECT * FROM ({source}) AS e WHERE {_between(first, last)} AND {within}"
 
     def _within(self, spans: Sequence[Span]) -> str:
         if len(spans) <= _SPANS:
-            times = (f"event_time BETWEEN {moment(span.first)} AND {moment(span.last)}" for span in spans)
+            times = (_between(span.first, span.last) for span in spans)
             each = (f"(account = {literal(span.account)} AND {time})" for span, time in zip(spans, times, strict=True))
             return f"({' OR '.join(each)})"
         values = ", ".join(f"({literal(s.account)}, {moment(s.first)}, {moment(s.last)})" for s in spans)
@@ -232,25 +227,39 @@ class Relations:
             "EXISTS (SELECT 1 FROM _spans AS s WHERE s.account = e.account AND e.event_time BETWEEN s.first AND s.last)"
         )
 
-    def _share_events(self, table: str, sharing: Sequence[Detection]) -> bool:
-        """Read what these detections look at around the new events, once; False when there is too much."""
-        tables = self._shared.tables
-        if table not in tables:
-            spans = [
-                Span(whole.account, whole.first - 2 * each.lookback, whole.last + 2 * each.lookback)
-                for each in sharing
-                for whole in _by_account(self._concerning(each, None))
-            ]
-            first, last = min(span.first for span in spans), max(span.last for span in spans)
-            files = self._near("events", {span.account for span in spans}, first, last)
-            tables[table] = len(sharing) > 1 and sum(file.rows for file in files) <= SHARED
-            if tables[table]:
-                where = f"event_time BETWEEN {moment(first)} AND {moment(last)}"
-                if all(each.only_named for each in sharing):
-                    where += f" AND event_name IN ({_listed({name for each in sharing for name in each.event_names})})"
+    def _share_around(self) -> bool:
+        """Read what detections look at around the new events, once; False when there is too much.
+
+        Around an event lies the same for all of them, and a small file costs more to open than to read.
+        """
+        tables, sharing = self._shared.tables, self._shared.around
+        if "_around" not in tables:
+            named = [each for each in sharing if each.only_named]
+            wide = [each for each in sharing if not each.only_named]
+            first, last = self._reach(sharing)
+            files = self._near("events", {seen.account for seen in self._seen}, first, last)
+            tables["_around"] = len(sharing) > 1 and sum(file.rows for file in files) <= SHARED
+            if tables["_around"]:
+                wanted = (
+                    f"event_name IN ({_listed({name for each in named for name in each.event_names})})"
+                    if named
+                    else "false"
+                )
+                if wide:
+                    wanted += f" OR {_between(*self._reach(wide))}"
                 source = f"SELECT {self._columns(sharing)} FROM ({reading(EVENTS, self._lake.readable(files))})"
-                self._execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {source} WHERE {where}")
-        return tables[table]
+                where = f"{_between(first, last)} AND ({wanted})"
+                self._execute(f"CREATE OR REPLACE TEMP TABLE _around AS {source} WHERE {where}")
+        return tables["_around"]
+
+    def _reach(self, detections: Sequence[Detection]) -> tuple[datetime, datetime]:
+        """From when to when they look around the new events."""
+        spans = [
+            (seen.first - 2 * each.lookback, seen.last + 2 * each.lookback)
+            for each in detections
+            for seen in self._concerning(each, None)
+        ]
+        return min(first for first, _ in spans), max(last for _, last in spans)
 
     def _activity(self, detection: Detection, spans: Sequence[Span]) -> str:
         accounts = {span.account for span in spans}
@@ -282,15 +291,18 @@ class Relations:
         return tables["_activity"]
 
     def _near(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[DataFile]:
-        key = kind, frozenset(accounts), first.date(), last.date()
+        key = kind, first.date(), last.date()
         if key not in self._shared.files:
+            everybody = {seen.account for seen in self._seen}
             self._shared.files[key] = list(
-                self._committed.data_files(kind, accounts=accounts, first=first.date(), last=last.date())
+                self._committed.data_files(kind, accounts=everybody, first=first.date(), last=last.date())
             )
         return [
             file
             for file in self._shared.files[key]
-            if (file.min_time is None or file.min_time <= last) and (file.max_time is None or file.max_time >= first)
+            if file.account in accounts
+            and (file.min_time is None or file.min_time <= last)
+            and (file.max_time is None or file.max_time >= first)
         ]
 
     def _execute(self, sql: str) -> Any:
@@ -317,6 +329,10 @@ def _listed(values: Iterable[str]) -> str:
 def of_batches(batch_ids: Iterable[str]) -> str:
     """The condition that an event came in one of these batches."""
     return f"batch_id IN ({_listed(batch_ids)})"
+
+
+def _between(first: datetime, last: datetime) -> str:
+    return f"event_time BETWEEN {moment(first)} AND {moment(last)}"
 
 
 def moment(at: datetime) -> str:

@@ -45,7 +45,7 @@ WITH calls AS (
       nullif(regexp_extract(error_message, 'instance/(i-[0-9a-z]+)', 1), '')) AS instance,
     event_name = 'GetPasswordData' AS of_password,
     -- Without parameters, as in some refusals, nobody knows which attribute it was.
-    event_name = 'GetPasswordData' OR coalesce(json_extract_string(request_parameters, '$.attribute'), 'userData') = 'userData' AS telling
+    coalesce(json_extract_string(request_parameters, '$.attribute'), 'userData') = 'userData' AS telling
   FROM events
   WHERE event_source = 'ec2.amazonaws.com' AND event_name IN ('GetPasswordData', 'DescribeInstanceAttribute')
     AND actor_kind <> 'aws_service' AND (success OR denied)

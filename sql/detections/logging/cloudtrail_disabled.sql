@@ -66,9 +66,9 @@ WITH calls AS (
 ),
 -- Buckets that hold log files: by the last check, or by what was done to trails around it.
 log_buckets AS (
-  SELECT DISTINCT bucket, CAST(NULL AS VARCHAR) AS account FROM trails WHERE bucket IS NOT NULL
+  SELECT DISTINCT bucket, CAST(NULL AS VARCHAR) AS account FROM trails
   UNION
-  SELECT DISTINCT log_bucket, account FROM calls WHERE log_bucket IS NOT NULL AND event_name = 'CreateTrail' AND success
+  SELECT DISTINCT log_bucket, account FROM calls WHERE success
 ),
 -- PutEventSelectors, selector by selector: does any still record management events, writes among them?
 selectors AS (
@@ -137,17 +137,15 @@ updated AS (
   LEFT JOIN LATERAL (
     SELECT arg_max(p.log_bucket, p.event_time) AS log_bucket
     FROM calls AS p
-    WHERE p.account = c.account AND p.named = c.named AND p.log_bucket IS NOT NULL AND p.success
-      AND p.event_name IN ('CreateTrail', 'UpdateTrail') AND p.event_time < c.event_time
+    WHERE p.account = c.account AND p.named = c.named AND p.success AND p.event_time < c.event_time
   ) AS b ON true
   WHERE c.event_name = 'UpdateTrail'
 ),
 judged AS (
   SELECT
     c.*,
-    c.bucket_named IS NOT NULL AND (
-      EXISTS (SELECT 1 FROM log_buckets AS l WHERE l.bucket = c.bucket_named AND coalesce(l.account, c.account) = c.account)
-      OR regexp_matches(lower(c.bucket_named), 'cloud-?trail')) AS of_trail,
+    EXISTS (SELECT 1 FROM log_buckets AS l WHERE l.bucket = c.bucket_named AND coalesce(l.account, c.account) = c.account)
+      OR regexp_matches(lower(c.bucket_named), 'cloud-?trail') AS of_trail,
     EXISTS (SELECT 1 FROM trails AS t
       WHERE last_part(t.kms_key_id) = last_part(json_extract_string(c.request_parameters, '$.keyId'))) AS key_of_trail,
     EXISTS (SELECT 1 FROM trails AS t WHERE t.name = c.named AND (t.multi_region OR t.organization)) AS of_many,
@@ -164,7 +162,7 @@ found AS (
       WHEN event_source = 'cloudtrail.amazonaws.com' AND event_name IN ('DeleteTrail', 'DeleteEventDataStore', 'DeleteChannel') THEN 'deleted'
       WHEN event_name = 'UpdateTrail' AND (narrowed IS NOT NULL OR moved IS NOT NULL
         OR json_extract_string(request_parameters, '$.kmsKeyId') IS NOT NULL OR denied) THEN 'narrowed'
-      WHEN event_name = 'PutEventSelectors' AND (grave IS NOT NULL OR slight IS NOT NULL) THEN 'selectors'
+      WHEN grave IS NOT NULL OR slight IS NOT NULL THEN 'selectors'
       WHEN event_name = 'PutInsightSelectors' AND json_type(request_parameters, '$.insightSelectors') = 'ARRAY'
         AND json_array_length(request_parameters, '$.insightSelectors') = 0 THEN 'insights'
       WHEN event_source = 's3.amazonaws.com' AND (

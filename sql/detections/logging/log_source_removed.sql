@@ -97,7 +97,7 @@ made AS (
     json_extract_string(request_parameters, '$.CreateFlowLogsRequest.ResourceId.content') AS network,
     json_extract_string(response_elements, '$.CreateFlowLogsResponse.flowLogIdSet.item') AS flow_log
   FROM events
-  WHERE event_source = 'ec2.amazonaws.com' AND event_name = 'CreateFlowLogs' AND success
+  WHERE event_source = 'ec2.amazonaws.com' AND event_name = 'CreateFlowLogs'
 ),
 judged AS (
   SELECT
@@ -117,13 +117,13 @@ weighed AS (
       FROM gone AS g
       WHERE j.success AND g.account = j.account AND g.principal = j.principal AND g.aws_region = j.aws_region
         AND (j.kind = 'flow logs' AND g.event_name = 'DeleteVpc'
-          OR j.kind = 'bucket logs' AND g.event_name = 'DeleteBucket' AND g.bucket = json_extract_string(j.request_parameters, '$.bucketName'))
+          OR g.bucket = json_extract_string(j.request_parameters, '$.bucketName'))
         AND g.event_time BETWEEN j.event_time AND j.event_time + INTERVAL 60 MINUTE) AS torn_down,
     (SELECT list(m.event_id)
       FROM made AS m
-      JOIN gone AS g ON g.event_name = 'DeleteVpc' AND g.account = m.account AND g.principal = m.principal
+      JOIN gone AS g ON g.account = m.account AND g.principal = m.principal
         AND g.aws_region = m.aws_region AND g.network = m.network
-      WHERE j.success AND j.kind = 'flow logs' AND m.account = j.account AND m.principal = j.principal AND m.aws_region = j.aws_region
+      WHERE j.success AND m.account = j.account AND m.principal = j.principal AND m.aws_region = j.aws_region
         AND m.flow_log = json_extract_string(j.request_parameters, '$.DeleteFlowLogsRequest.FlowLogId.content')
         AND m.event_time BETWEEN j.event_time - INTERVAL 24 HOUR AND j.event_time
         AND g.event_time BETWEEN j.event_time AND j.event_time + INTERVAL 60 MINUTE) AS own,

@@ -64,13 +64,13 @@ callers AS MATERIALIZED (
     account, principal, source_net, date_trunc('hour', event_time) AS hour,
     CASE WHEN access_key_kind = 'AKIA' THEN user_access_key_id END AS access_key
   FROM events
-  WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account') AND principal IS NOT NULL
+  WHERE actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
 ),
 -- Each caller's networks by the day; sign-ins in a browser teach where somebody is, too.
 habits AS MATERIALIZED (
   SELECT a.account, a.principal, a.access_key, a.source_net, a.date, min(a.first_seen) AS first_seen, max(a.last_seen) AS last_seen
   FROM activity AS a
-  WHERE a.success AND a.actor_kind <> 'aws_service' AND a.principal IS NOT NULL
+  WHERE a.success AND a.actor_kind <> 'aws_service'
     AND (a.account, a.principal) IN (SELECT (account, principal) FROM callers)
   GROUP BY ALL
 ),
@@ -195,7 +195,7 @@ bursts AS (
     bool_or(dormant) AS dormant,
     list(DISTINCT event_name) AS names
   FROM seen
-  WHERE tool <> '' OR (access_key IS NOT NULL AND (dormant OR new_net AND success)) AND NOT asked
+  WHERE tool <> '' AND NOT (asked AND new_net) OR access_key IS NOT NULL AND (dormant OR new_net AND success) AND NOT asked
   GROUP BY ALL
 ),
 hands AS (

@@ -64,7 +64,8 @@ def retain(
 ) -> None:
     """Take days out of the lake that are older than retain_days, or than [retain] of kyra.toml says of their account.
 
-    What arrives later and is older is counted as expired. The files are removed for good after replaced_hours.
+    What arrives later and is older is counted as expired. The files are removed for good after replaced_hours. Log
+    files of such days leave the ledger once they are listed no more, but for a fingerprint that keeps them known.
     """
     from kyra_etl.maintain.retain import retain as run
 
@@ -88,6 +89,9 @@ def retain(
         return
     what = f"{count(report.events, 'event')} in {count(report.partitions, 'day')}"
     show(f"{what} would go." if dry_run else f"{what} removed.")
+    if report.log_files:
+        files = count(report.log_files, "log file")
+        show(f"{files} would leave the ledger." if dry_run else f"{files} left the ledger; they stay known as loaded.")
 
 
 @app.command()

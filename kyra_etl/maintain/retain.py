@@ -1,18 +1,22 @@
-"""Retention: days that are older than an account's events are kept leave the lake."""
+"""Retention: days that are older than an account's events are kept leave the lake, and their log files the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
+from kyra_etl.cadence import SWEEP_DAYS
 from kyra_etl.lake import Partition
 from kyra_etl.lake.compact import FULL
 from kyra_etl.maintain.swap import Work, remove_replaced, swap, working
 from kyra_etl.model import DataFile
 from kyra_etl.retention import horizon
 from kyra_etl.run import Kit
+
+AHEAD = timedelta(days=3)
+"""How far events may be ahead of the day of their log file's folder: two days at most, and one to be sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class RetainReport:
     """Files replaced earlier whose grace was over."""
     horizons: Mapping[str, date] = field(default_factory=dict)
     """The first day that is kept, by account."""
+    log_files: int = 0
+    """Log files of such days that left the ledger, but for a fingerprint each: they are never loaded again."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,7 +62,7 @@ def retain(kit: Kit, *, accounts: Collection[str] | None = None, dry_run: bool =
     if dry_run:
         due = _due(kit, accounts)
         gone = {partition: _files(kit, partition) for partition in _partitions(kit, due)}
-        return _report(due, gone, dry_run=True)
+        return _report(due, gone, dry_run=True, log_files=kit.state.ledger.prunable(_unneeded(kit, due)))
     with working(kit) as work:
         if work is None:
             return RetainReport(dry_run=False, skipped="another run is maintaining this lake")
@@ -72,7 +78,8 @@ def retain(kit: Kit, *, accounts: Collection[str] | None = None, dry_run: bool =
             kit.progress.advance()
         for account, day in due.items():
             kit.lake.forget_gathered(account, day)
-        return _report(due, gone, dry_run=False, removed=remove_replaced(work))
+        log_files = kit.state.ledger.prune(_unneeded(kit, due), work.alive)
+        return _report(due, gone, dry_run=False, removed=remove_replaced(work), log_files=log_files)
 
 
 def _due(kit: Kit, accounts: Collection[str] | None) -> dict[str, date]:
@@ -81,6 +88,13 @@ def _due(kit: Kit, accounts: Collection[str] | None) -> dict[str, date]:
     known = sorted({account for account, _ in kit.state.swaps.filled(accounts=accounts)})
     horizons = {account: horizon(kit.limits, account, today) for account in known}
     return {account: day for account, day in horizons.items() if day is not None}
+
+
+def _unneeded(kit: Kit, due: Mapping[str, date]) -> dict[str, date]:
+    """By account, the day before which no log file is needed: listed no more, and of no event in the lake."""
+    unswept = kit.clock().date() - timedelta(days=SWEEP_DAYS + 1)
+    horizons = {**kit.state.swaps.horizons(), **due}
+    return {account: min(day - AHEAD, unswept) for account, day in horizons.items()}
 
 
 def _partitions(kit: Kit, due: Mapping[str, date]) -> list[Partition]:
@@ -100,7 +114,12 @@ def _take_away(work: Work, kit: Kit, partition: Partition) -> list[DataFile]:
 
 
 def _report(
-    due: Mapping[str, date], gone: Mapping[Partition, list[DataFile]], *, dry_run: bool, removed: int = 0
+    due: Mapping[str, date],
+    gone: Mapping[Partition, list[DataFile]],
+    *,
+    dry_run: bool,
+    removed: int = 0,
+    log_files: int = 0,
 ) -> RetainReport:
     by_account = []
     for account, day in due.items():
@@ -117,4 +136,5 @@ def _report(
         events=sum(one.events for one in by_account),
         removed=removed,
         horizons=due,
+        log_files=log_files,
     )

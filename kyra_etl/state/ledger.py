@@ -25,6 +25,7 @@ from kyra_etl.state.commits import Commits
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.entries import How, entries_query, entry, in_order, link
 from kyra_etl.state.lineage import Lineage
+from kyra_etl.state.pruning import Pruning, pruned_among
 from kyra_etl.state.tally import Tallies
 
 _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
@@ -69,7 +70,7 @@ class _Known:
     linked: bool
 
 
-class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
+class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage, Pruning):
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -84,21 +85,22 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
         wanted = {(clean(file.key), clean(file.etag)): file for file in files}
         with self._database.read() as connection:
             known = _look_up(connection, run_id, integration, bucket, wanted)
-        loaded = sum(1 for k in known.values() if k.state == "loaded" and not k.linked)
+            off = _taken_off(connection, integration, bucket, wanted, known)
+        loaded = sum(1 for k in known.values() if k.state == "loaded" and not k.linked) + len(off)
         repeated = sum(1 for k in known.values() if k.linked) + len(files) - len(wanted)
         open_ = {
             name: file
             for name, file in wanted.items()
-            if name not in known or not (known[name].linked or known[name].state == "loaded")
+            if name not in off and (name not in known or not (known[name].linked or known[name].state == "loaded"))
         }
         if not open_:  # the usual page of the usual run: nothing to write
             return Observed(already_loaded=loaded, linked=0, new=0, repeated=repeated)
 
         with self._database.write() as connection:
             known = _look_up(connection, run_id, integration, bucket, open_)
-            rows = [
-                _row(integration, bucket, name, file, now) for name, file in sorted(open_.items()) if name not in known
-            ]
+            off = _taken_off(connection, integration, bucket, open_, known)
+            unknown = sorted(name for name in open_ if name not in known and name not in off)
+            rows = [_row(integration, bucket, name, open_[name], now) for name in unknown]
             new: Sequence[int] = []
             if rows:
                 inserting = self._database.insert(_files).on_conflict_do_nothing().returning(_files.c.id)
@@ -109,7 +111,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
                 again = update(_files).where(_files.c.id.in_(ids))
                 connection.execute(again.values(state="pending", reason=None, detail=None, changed_at=now))
             link(self._database, connection, run_id, [*new, *waiting], how)
-        raced = sum(1 for k in known.values() if k.state == "loaded" and not k.linked)
+        raced = sum(1 for k in known.values() if k.state == "loaded" and not k.linked) + len(off)
         return Observed(
             already_loaded=loaded + raced,
             linked=len(new) + len(waiting),
@@ -122,7 +124,9 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage):
         wanted = {(clean(file.key), clean(file.etag)): file for file in files}
         with self._database.read() as connection:
             known = _look_up(connection, "", integration, bucket, wanted)
-        return {(wanted[name].key, wanted[name].etag) for name, one in known.items() if one.state == "loaded"}
+            off = _taken_off(connection, integration, bucket, wanted, known)
+        loaded = off | {name for name, one in known.items() if one.state == "loaded"}
+        return {(wanted[name].key, wanted[name].etag) for name in loaded}
 
     def carry(self, run_id: str, integration: str, now: datetime, *, bucket: str | None = None) -> int:
         """Links what earlier runs left undone, and says how many.
@@ -234,6 +238,18 @@ def _look_up(
             if (key, etag) in wanted:
                 known[key, etag] = _Known(id_, state, how is not None)
     return known
+
+
+def _taken_off(
+    connection: Connection,
+    integration: str,
+    bucket: str,
+    files: Mapping[tuple[str, str], LogFile],
+    known: Mapping[tuple[str, str], _Known],
+) -> set[tuple[str, str]]:
+    """Those that the ledger does not know because they were loaded so long ago."""
+    unknown = {name: file for name, file in files.items() if name not in known}
+    return pruned_among(connection, integration, bucket, unknown) if unknown else set()
 
 
 def _row(integration: str, bucket: str, name: tuple[str, str], file: LogFile, now: datetime) -> dict[str, object]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Table,
     UniqueConstraint,
 )
@@ -225,6 +226,15 @@ log_files = Table(
     Index(None, "integration", "state"),
     Index(None, "batch_id"),
     Index(None, "changed_at"),
+)
+
+pruned = Table(
+    "pruned",
+    metadata,
+    # of log files that were loaded and are on the ledger no more: sixteen bytes each, in order
+    *(Column(name, Str, primary_key=True) for name in ("integration", "bucket", "account")),
+    Column("day", Date, primary_key=True),
+    Column("fingerprints", LargeBinary, nullable=False),
 )
 
 run_files = Table(

@@ -17,6 +17,7 @@ from kyra_etl.state import State
 from tests.detection.making import NOW, record
 from tests.maintain.making import ACCOUNT, Upkeep
 from tests.maintain.test_meanwhile import once_before
+from tests.state.making import committing, file, observed, planned
 
 OTHER = "999900001111"
 TODAY = NOW.date()
@@ -73,6 +74,31 @@ def test_accounts_have_their_own_days(folder: Upkeep) -> None:
     assert _retain(folder, accounts=[ACCOUNT]).horizons == {}
     assert _retain(folder, accounts=[OTHER]).partitions == 2
     assert folder.ids() == ["1-10", "9-10"]
+
+
+@pytest.mark.parametrize(("kept", "left"), [(15, 36), (100, 103)])
+def test_log_files_leave_the_ledger_when_no_listing_and_no_event_needs_them(
+    folder: Upkeep, kept: int, left: int
+) -> None:
+    """What can still be swept (35 days) stays, and so does what may have brought an event that is kept."""
+    _filled(folder, retain_days=kept)
+    files = [file(n, account=ACCOUNT, day=TODAY - timedelta(days=n)) for n in range(120)]
+    strange = [file(200, account=None, day=None), file(201, account="222222222222", day=TODAY - timedelta(days=119))]
+    batch = planned(folder.state, observed(folder.state, [*files, *strange]))
+    folder.state.ledger.commit(replace(committing(folder.state, batch), data_files=()), NOW)
+
+    told = _retain(folder, dry_run=True)
+    assert folder.state.ledger.prunable({ACCOUNT: TODAY}) == 119, "nothing yet"
+    done = _retain(folder)
+
+    rows = [row for row in folder.state.ledger.log_files() if row["integration"] == "acme"]
+    assert sorted({row["day"] for row in rows if row["account"] == ACCOUNT})[0] == TODAY - timedelta(days=left)
+    assert len(rows) == left + 1 + len(strange)
+    assert told.log_files == done.log_files == 120 - left - 1
+    assert _retain(folder).log_files == 0
+    run_id = folder.state.runs.start("sync", "acme", folder.now)
+    seen = folder.state.ledger.observe(run_id, "acme", "logs", files, "listed", folder.now)
+    assert (seen.already_loaded, seen.linked) == (120, 0)
 
 
 def test_what_comes_later_and_is_older_has_expired(folder: Upkeep) -> None:

@@ -96,6 +96,28 @@ def test_decoding_in_processes_makes_the_same_lake(
     assert events(lake_dir) == sorted([f"{n:02}" for n in range(40)] + ["shared"])
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_large_log_files_are_decoded_piece_by_piece_wherever_that_is(
+    loading: Loader, tmp_path: Path, lake_dir: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr("kyra_etl.fetch.WORTH_PROCESSES", 0)
+    monkeypatch.setattr("kyra_etl.fetch.LARGE", 1)
+    monkeypatch.setattr("kyra_etl.fetch.BEAT", 0.01)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "a.json.gz").write_bytes(gzip.compress(document(*(record(f"a{n:04}") for n in range(3_000)))))
+    (folder / "array.json").write_bytes(json.dumps([record("1"), record("a0000")]).encode())
+    (folder / "cut.json.gz").write_bytes(gzip.compress(GOOD)[:-5])
+    old = {**record("old"), "eventTime": "2001-02-03T04:05:06Z"}
+    (folder / "old.json").write_bytes(document(old, record("2")))
+
+    report = loading(folder, decode_processes=processes, batch_memory=2**16, retain_days=5_000)
+
+    assert (report.loaded, report.quarantined, report.quarantined_by_reason) == (3, 1, {"corrupt_gzip": 1})
+    assert (report.events, report.duplicates, report.expired) == (3_002, 1, 1)
+    assert events(lake_dir) == sorted([*(f"a{n:04}" for n in range(3_000)), "1", "2"])
+
+
 def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(document(record("1")))

@@ -76,7 +76,7 @@ changes AS (
   FROM events AS e
   JOIN watched AS w ON w.source = e.event_source AND w.name = e.event_name
   WHERE e.event_source IN ('iam.amazonaws.com', 's3.amazonaws.com', 'ec2.amazonaws.com')
-    AND e.success AND e.principal IS NOT NULL
+    AND e.success
     AND NOT by_aws_itself(e.actor_kind, e.user_type, e.event_type, e.issuer_arn)
     AND NOT list_contains(getvariable('settings_changed_by_newcomer_trusted_principals'), e.principal)
 ),
@@ -99,5 +99,5 @@ SELECT
   c.caller,
   c.kind
 FROM changes AS c
-LEFT JOIN habits AS h ON h.account = c.account AND h.principal = c.principal AND h.kind = c.kind
+LEFT JOIN habits AS h USING (account, principal, kind)
 WHERE coalesce(h.begun >= c.date, true)

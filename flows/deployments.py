@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 
 from prefect import get_client, serve
 from prefect.client.schemas.filters import (
@@ -11,7 +14,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval
 from prefect.states import Cancelled, Crashed
@@ -23,10 +27,14 @@ from flows.maintain import maintain
 from flows.sync import sync
 from kyra_etl import config
 
+log = logging.getLogger("kyra_etl.flows")
+
 MODULE = EntrypointType.MODULE_PATH
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 """Where the beat starts: five minutes mean :00, :05, :10 …, across restarts."""
 GOING_ON = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+OVERDUE = timedelta(seconds=15)
+"""How late a run may start; the runner asks for what is due every five seconds."""
 PROCESSES = 4
 """Runs at the same time: a long backfill or first sync must not keep the other integrations waiting."""
 
@@ -64,6 +72,40 @@ def close_stale_runs(now: datetime) -> int:
     return len(stale)
 
 
+def call_off_overdue_runs(now: datetime) -> int:
+    """Call off scheduled runs that could not start in time where a later one of their deployment is due too.
+
+    When runs take longer than the schedule's period, Prefect would work off every one that was missed; the latest does
+    the work of all. How many were called off. What was started by hand stays.
+    """
+    before = FlowRunFilterExpectedStartTime.model_validate({"before_": now - OVERDUE})
+    called_off: State[None] = Cancelled(message="It could not start in time; the run after it does its work.")
+    with get_client(sync_client=True) as client:
+        due = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=_in(StateType.SCHEDULED), expected_start_time=before),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
+        needless = all_but_the_latest(due)
+        for run in needless:
+            client.set_flow_run_state(run.id, called_off, force=True)
+    return len(needless)
+
+
+def all_but_the_latest(due: Iterable[FlowRun]) -> list[FlowRun]:
+    """Of runs that are due, latest first: those of the schedule that a later run of their deployment makes needless."""
+    scheduled = [run for run in due if run.auto_scheduled]
+    latest = {run.deployment_id: run.id for run in reversed(scheduled)}
+    return [run for run in scheduled if latest[run.deployment_id] != run.id]
+
+
+def _call_off_from_now_on(stopped: Event) -> None:
+    while not stopped.wait(OVERDUE.total_seconds()):
+        try:
+            call_off_overdue_runs(datetime.now(UTC))
+        except Exception as error:  # the server is away or busy; the next look finds them too
+            log.debug("Overdue runs were not called off: %s", error)
+
+
 def _in(*types: StateType) -> FlowRunFilterState:
     return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
@@ -71,6 +113,8 @@ def _in(*types: StateType) -> FlowRunFilterState:
 def main() -> None:
     """Register the deployments, then run what is due until told to stop."""
     close_stale_runs(datetime.now(UTC))
+    stopped = Event()
+    Thread(target=_call_off_from_now_on, args=(stopped,), daemon=True).start()
     # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
     serve(
         *deployments(config.load().sync_seconds),
@@ -78,6 +122,7 @@ def main() -> None:
         print_starting_message=False,
         limit=PROCESSES,
     )
+    stopped.set()
     close_stale_runs(datetime.now(UTC))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import http.client
 import logging
 import os
 import signal
@@ -15,13 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from kyra_etl import config
 from kyra_etl.errors import ConfigError, KyraError
@@ -30,6 +30,8 @@ from kyra_etl.logs import JsonLines
 HOST = "127.0.0.1"
 HEALTHY_WITHIN = 240.0
 """Seconds the server may take to answer; the first start creates its database."""
+STEADY_AFTER = 30.0
+"""Seconds after which a child that dies counts as one that had worked: it is started again at once."""
 STOPS_WITHIN = 15.0
 """Seconds a child may take to end before it is killed."""
 LOG_BYTES = 20 * 2**20
@@ -85,18 +87,29 @@ def serve(settings: config.Config, port: int) -> None:
             if settings.metrics_port:
                 log.info("Metrics are at http://%s:%d/metrics", HOST, settings.metrics_port)
             log.info("Log: %s. Ctrl-C stops everything.", output.name)
-            while True:
-                time.sleep(1)
-                if server.revive():
-                    _await_health(server, port)
-                for helper in helpers:
-                    helper.revive()
+            _watch(server, helpers, port)
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             log.info("Stopping.")
             for helper in helpers:
                 helper.stop()
+            server.stop()
+
+
+def _watch(server: Child, helpers: Sequence[Child], port: int) -> NoReturn:
+    """Start again what has died, and a server that has stopped answering; until a KeyboardInterrupt."""
+    answered = time.monotonic()
+    while True:
+        time.sleep(1)
+        if server.revive():
+            answered = time.monotonic()
+        if _answers(port):
+            answered = time.monotonic()
+            for helper in helpers:  # they would die of a server that does not answer yet
+                helper.revive()
+        elif time.monotonic() - answered > HEALTHY_WITHIN:
+            log.warning("The %s runs, but has not answered for %.0f s.", server.name, HEALTHY_WITHIN)
             server.stop()
 
 
@@ -110,11 +123,13 @@ class Child:
     output: IO[bytes]
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    pause: float = field(default=1.0)
+    pause: float = 0.5
     """Seconds to wait before the next restart; doubles while it keeps dying early."""
+    due: float | None = None
+    """When it is started again, once it was seen to be dead."""
 
     def start(self) -> None:
-        self.started = time.monotonic()
+        self.started, self.due = time.monotonic(), None
         self.process = subprocess.Popen(
             [sys.executable, "-m", "flows.child", *self.command],
             stdin=subprocess.PIPE,
@@ -128,16 +143,19 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def revive(self) -> bool:
-        """Start it again if it has died; whether it had."""
+        """Start it again if it has died and its pause is over; whether it was started."""
         if self.alive():
             return False
-        code = self.process.returncode if self.process else None
-        self.stop()
-        self.pause = 1.0 if time.monotonic() - self.started > 300 else min(self.pause * 2, 60.0)
-        log.warning(
-            "The %s ended (exit code %s, see the log); starting it again in %.0f s.", self.name, code, self.pause
-        )
-        time.sleep(self.pause)
+        if self.due is None:
+            code = self.process.returncode if self.process else None
+            self.stop()
+            self.pause = 1.0 if time.monotonic() - self.started > STEADY_AFTER else min(self.pause * 2, 60.0)
+            self.due = time.monotonic() + self.pause
+            log.warning(
+                "The %s ended (exit code %s, see the log); starting it again in %.0f s.", self.name, code, self.pause
+            )
+        if time.monotonic() < self.due:
+            return False
         self.start()
         return True
 
@@ -184,17 +202,21 @@ def _environment(home: Path, port: int, *, is_json: bool = False) -> dict[str, s
 
 
 def _await_health(server: Child, port: int) -> None:
-    """Wait until the server answers; revives it if it dies on the way, but not at its first start."""
+    """Wait until the server answers for the first time."""
     until = time.monotonic() + HEALTHY_WITHIN
-    while time.monotonic() < until:
-        if not server.alive():
-            break
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/api/health", timeout=5):
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.5)
+    while time.monotonic() < until and server.alive():
+        if _answers(port):
+            return
+        time.sleep(0.5)
     raise KyraError("The Prefect server did not start.", f"Its log says why: {server.output.name}")
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/api/health", timeout=5):
+            return True
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def _require_free(port: int, setting: str, other: str) -> None:

@@ -18,7 +18,8 @@ from kyra_etl.lake import S3Options, open_lake
 from kyra_etl.model import Integration
 from kyra_etl.state import State
 from tests import postgres as installed
-from tests.flows.test_end_to_end import ACCOUNT, LONG_AGO, Server, free_port
+from tests.flows.server import Server, free_port
+from tests.flows.test_end_to_end import ACCOUNT, LONG_AGO
 
 DAYS, FILES, EVENTS = 2, 6, 50
 
@@ -49,11 +50,9 @@ def server(
             s3.put_object(Bucket="trail", Key=f"{folder}/{number}.json.gz", Body=body)
     with State.open(os.environ["KYRA_STATE_URL"]) as state:
         state.integrations.add(Integration("acme", "trail", account_id=ACCOUNT, paused=False), state.now())
-    started = Server(kyra_home, kyra_home, free_port(), KYRA_SYNC_SECONDS="86400")
+    started = Server(kyra_home, free_port(), KYRA_SYNC_SECONDS="86400")
     yield started
-    if started.process.poll() is None:
-        started.process.kill()
-    started.process.communicate()
+    started.kill()
 
 
 def record(event_id: str, day: str) -> dict[str, Any]:

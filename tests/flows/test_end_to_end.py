@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,85 +16,11 @@ import pytest
 
 from kyra_etl.model import Integration
 from kyra_etl.state import State
+from tests.flows.server import Server, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "012345678901"
 TODAY = datetime.now(UTC).date()
 LONG_AGO = TODAY - timedelta(days=60)  # no sync looks there any more
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-
-class Server:
-    """A running `kyra serve` and its API."""
-
-    def __init__(self, home: Path, bucket: Path, port: int, **settings: str) -> None:
-        self.home, self.bucket, self.url = home, bucket, f"http://127.0.0.1:{port}/api"
-        self.metrics = f"http://127.0.0.1:{(metrics := free_port())}/metrics"
-        env = {**os.environ, "KYRA_HOME": str(home), "KYRA_SYNC_SECONDS": "10", "KYRA_LOG_FORMAT": "json"}
-        env |= {"KYRA_METRICS_PORT": str(metrics), **settings}
-        command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
-
-    def ask(self, path: str, **body: Any) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-        )
-        for again in (True, True, True, True, False):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code != 503 or not again:  # "try again", while its SQLite is busy
-                    raise
-                time.sleep(1)
-
-    def deployments(self) -> dict[str, dict[str, Any]]:
-        try:
-            return {found["name"]: found for found in self.ask("deployments/filter")}
-        except (OSError, urllib.error.URLError):
-            return {}
-
-    def start(self, deployment: str, **parameters: Any) -> str:
-        made = self.ask(f"deployments/{self.deployments()[deployment]['id']}/create_flow_run", parameters=parameters)
-        return str(made["id"])
-
-    def run(self, run_id: str) -> dict[str, Any]:
-        (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
-        return dict(found)
-
-    def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
-        """The run, once it has come to its end."""
-        self.wait(lambda: self.run(run_id)["state"]["type"] in ENDS, run_id, seconds)
-        return self.run(run_id)
-
-    def artifacts(self, key: str) -> list[dict[str, Any]]:
-        return list(self.ask("artifacts/filter", artifacts={"key": {"any_": [key]}}))
-
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            assert self.process.poll() is None, f"kyra serve ended; {self.log()}"
-            if met := condition():
-                return met
-            time.sleep(0.5)
-        pytest.fail(f"{what}: waited {seconds:.0f} s in vain; {self.log()}")
-
-    def log(self) -> str:
-        path = self.home / "logs" / "serve.log"
-        return "the log ends with:\n" + (path.read_text()[-4000:] if path.exists() else "(nothing)")
-
-    def stop(self) -> tuple[int, str]:
-        """The exit code and what it told the terminal."""
-        self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=60)
-        return self.process.returncode, said
 
 
 def put(bucket: Path, day: date, name: str, *events: dict[str, Any]) -> None:
@@ -142,9 +62,13 @@ STOPPED = {
 
 
 @pytest.fixture
-def server(kyra_home: Path, tmp_path: Path) -> Iterator[Server]:
+def bucket(tmp_path: Path) -> Path:
+    return tmp_path / "bucket"
+
+
+@pytest.fixture
+def server(kyra_home: Path, bucket: Path) -> Iterator[Server]:
     """`kyra serve` over one integration: a folder with ten log files of nine days, syncing every ten seconds."""
-    bucket = tmp_path / "bucket"
     for ago in range(1, 9):
         put(bucket, TODAY - timedelta(days=ago), f"past{ago}", {})
     put(bucket, TODAY, "one", {}, {}, STOPPED)
@@ -152,11 +76,9 @@ def server(kyra_home: Path, tmp_path: Path) -> Iterator[Server]:
     state = State.open(str(kyra_home / "state.db"))
     state.integrations.add(Integration("acme", bucket.as_uri(), account_id=ACCOUNT), state.now())
     state.close()
-    started = Server(kyra_home, bucket, free_port())
+    started = Server(kyra_home, free_port())
     yield started
-    if started.process.poll() is None:
-        started.process.kill()
-    started.process.communicate()
+    started.kill()
 
 
 def events_in(home: Path) -> tuple[int, int]:
@@ -168,7 +90,7 @@ def events_in(home: Path) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("serve")
-def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: Server) -> None:
+def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: Server, bucket: Path) -> None:
     found = server.wait(lambda: len(server.deployments()) == 4 and server.deployments(), "the deployments", 150)
     assert set(found) == {"sync", "backfill", "check", "maintain"}
     assert found["sync"]["schedules"][0]["schedule"]["interval"] == 10
@@ -210,9 +132,9 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 90)
 
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
-    put(server.bucket, TODAY, "three", {}, {}, {})
-    put(server.bucket, TODAY, "another", {})
-    put(server.bucket, LONG_AGO, "old", {}, {})
+    put(bucket, TODAY, "three", {}, {}, {})
+    put(bucket, TODAY, "another", {})
+    put(bucket, LONG_AGO, "old", {}, {})
     both = [server.start("sync", integration="acme"), server.start("sync")]
     backfill = server.start("backfill", integration="acme", start=f"{LONG_AGO}", end=f"{LONG_AGO + timedelta(days=2)}")
     mistaken = server.start("sync", integration="acne")

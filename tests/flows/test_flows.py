@@ -78,6 +78,22 @@ def test_every_deployment_can_be_registered_and_has_its_schedule() -> None:
     assert schedules["backfill"] == []
 
 
+def test_of_runs_that_could_not_start_in_time_the_schedule_s_latest_is_left() -> None:
+    from uuid import UUID
+
+    from prefect.client.schemas.objects import FlowRun
+
+    from flows.deployments import all_but_the_latest
+
+    def run(number: int, deployment: int, *, scheduled: bool = True) -> FlowRun:
+        ids = {"id": UUID(int=number), "flow_id": UUID(int=1), "deployment_id": UUID(int=deployment)}
+        return FlowRun.model_validate({**ids, "auto_scheduled": scheduled})
+
+    due = [run(5, 1), run(4, 2), run(3, 1, scheduled=False), run(2, 1), run(1, 1)]
+
+    assert [found.id.int for found in all_but_the_latest(due)] == [2, 1]
+
+
 def test_the_form_of_a_backfill_asks_for_an_integration_and_two_dates() -> None:
     backfill = next(deployment for deployment in deployments(300) if deployment.name == "backfill")
     schema = backfill._parameter_openapi_schema.model_dump()

@@ -95,10 +95,48 @@ def test_a_child_that_died_is_started_again(child: serve.Child) -> None:
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
 
-    assert child.revive()
+    assert not child.revive(), "after a pause, in which others are looked after"
+    assert wait_for(child.revive)
 
     assert child.alive()
     assert child.process is not first
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_rarely(child: serve.Child) -> None:
+    pauses = []
+    for _ in range(3):
+        child.stop()
+        child.revive()
+        pauses.append(child.pause)
+        child.due = None  # it was started, and died at once
+
+    assert pauses == [1, 2, 4]
+
+    child.started -= serve.STEADY_AFTER
+    child.revive()
+
+    assert child.pause == 1, "one that had worked is started again soon"
+
+
+def test_a_server_that_stopped_answering_is_started_again(child: serve.Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = child.process
+    assert hung is not None
+    monkeypatch.setattr(serve, "HEALTHY_WITHIN", 0.5)
+    monkeypatch.setattr(serve, "STOPS_WITHIN", 0.5)
+    asked: list[int] = []
+
+    def answers(port: int) -> bool:
+        asked.append(port)
+        if child.process is not hung or len(asked) == 20:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(serve, "_answers", answers)
+    with pytest.raises(KeyboardInterrupt):
+        serve._watch(child, [], 1)
+
+    assert child.process is not hung
+    assert gone(hung.pid)
 
 
 def test_a_child_ends_when_its_parent_does(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
     make soak ARGS="--minutes 600 --seed 7"              as many schedules as fit into ten hours, others than seed 1's
     make soak ARGS="--jobs 8"                            eight schedules at the same time
     make soak ARGS="--replay 1000023+commit.after.1"     one schedule, as a failure printed it
+    make soak ARGS="serve --minutes 15 --period 30"      `kyra serve`, its processes killed while a bucket fills
 
 Ends with 1 when anything was lost, doubled or amiss.
 """
@@ -13,13 +14,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
 from itertools import count, islice
+from pathlib import Path
 
 from tests.simulation.kills import Killed, kill, s3_for_the_lake
 from tests.simulation.process import Point
 from tests.simulation.schedule import Case, play
+from tests.simulation.serving import serve_under_fire
 from tests.simulation.soak import Total, cases, soak, told
 
 
@@ -32,8 +36,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="which schedules and kills (1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many schedules to play at the same time (1)")
     parser.add_argument("--replay", metavar="CASE", help="play one schedule")
+    for_serve = parser.add_subparsers(dest="what").add_parser("serve", help="kill processes of `kyra serve` instead")
+    for_serve.add_argument("--minutes", type=float, default=15, help="how long (15)")
+    for_serve.add_argument("--period", type=int, default=30, help="seconds between two syncs (30)")
+    for_serve.add_argument("--seed", type=int, default=1, help="which kills (1)")
     options = parser.parse_args()
     _leave_the_environment_alone()
+    if options.what == "serve":
+        return _serve(options)
     if options.replay:
         return _replay(options.replay)
     amiss = _schedules(options)
@@ -50,6 +60,13 @@ def _leave_the_environment_alone() -> None:
             del os.environ[name]
     fake = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), "testing")
     os.environ.update(fake, AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    with s3_for_the_lake() as endpoint, tempfile.TemporaryDirectory(prefix="kyra-serve-") as folder:
+        served = serve_under_fire(options.minutes, options.period, options.seed, endpoint, Path(folder))
+    print("\n".join([*served.told(), *(f"AMISS {complaint}" for complaint in served.complaints())]))
+    return int(bool(served.complaints()))
 
 
 def _schedules(options: argparse.Namespace) -> bool:

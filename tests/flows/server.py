@@ -1,0 +1,98 @@
+"""A running `kyra serve`, for tests and soaks: its process, its API and its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+class Server:
+    """A running `kyra serve` and its API."""
+
+    def __init__(self, home: Path, port: int, **settings: str) -> None:
+        self.home, self.url = home, f"http://127.0.0.1:{port}/api"
+        self.metrics = f"http://127.0.0.1:{(metrics := free_port())}/metrics"
+        env = {**os.environ, "KYRA_HOME": str(home), "KYRA_SYNC_SECONDS": "10", "KYRA_LOG_FORMAT": "json"}
+        env |= {"KYRA_METRICS_PORT": str(metrics), **settings}
+        command = [sys.executable, "-m", "flows.serve", "--port", str(port)]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+
+    def ask(self, path: str, **body: Any) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        )
+        for again in (True, True, True, True, False):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not again:  # "try again", while its SQLite is busy
+                    raise
+                time.sleep(1)
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        try:
+            return {found["name"]: found for found in self.ask("deployments/filter")}
+        except (OSError, urllib.error.URLError):
+            return {}
+
+    def start(self, deployment: str, **parameters: Any) -> str:
+        made = self.ask(f"deployments/{self.deployments()[deployment]['id']}/create_flow_run", parameters=parameters)
+        return str(made["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
+        return dict(found)
+
+    def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
+        """The run, once it has come to its end."""
+        self.wait(lambda: self.run(run_id)["state"]["type"] in ENDS, run_id, seconds)
+        return self.run(run_id)
+
+    def artifacts(self, key: str) -> list[dict[str, Any]]:
+        return list(self.ask("artifacts/filter", artifacts={"key": {"any_": [key]}}))
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            assert self.process.poll() is None, f"kyra serve ended; {self.log()}"
+            if met := condition():
+                return met
+            time.sleep(0.5)
+        raise AssertionError(f"{what}: waited {seconds:.0f} s in vain; {self.log()}")
+
+    def log(self) -> str:
+        path = self.home / "logs" / "serve.log"
+        return "the log ends with:\n" + (path.read_text()[-4000:] if path.exists() else "(nothing)")
+
+    def kill(self) -> None:
+        """End it and all it started, whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.kill()  # its children notice
+        self.process.communicate()
+
+    def stop(self) -> tuple[int, str]:
+        """The exit code and what it told the terminal."""
+        self.process.send_signal(signal.SIGTERM)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said

@@ -9,6 +9,7 @@
     schedule    one story: processes over a delivery, then the verdict
     kills       the same with real processes and SIGKILL
     soak        any number of both: `make soak`
+    backfilling a backfill killed and resumed beside syncs
     serving     `kyra serve` with its schedule shortened and its processes killed
 
 `python -m tests.simulation --help` tells how a failure is replayed.

@@ -5,6 +5,7 @@
     make soak ARGS="--jobs 8"                            eight schedules at the same time
     make soak ARGS="--replay 1000023+commit.after.1"     one schedule, as a failure printed it
     make soak ARGS="serve --minutes 15 --period 30"      `kyra serve`, its processes killed while a bucket fills
+    make soak ARGS="backfill"                            two million events, killed three times, beside syncs
 
 Ends with 1 when anything was lost, doubled or amiss.
 """
@@ -20,10 +21,11 @@ from collections import Counter
 from itertools import count, islice
 from pathlib import Path
 
+from tests.simulation.backfilling import Backfilled, backfill_under_fire
 from tests.simulation.kills import Killed, kill, s3_for_the_lake
 from tests.simulation.process import Point
 from tests.simulation.schedule import Case, play
-from tests.simulation.serving import serve_under_fire
+from tests.simulation.serving import Served, serve_under_fire
 from tests.simulation.soak import Total, cases, soak, told
 
 
@@ -36,14 +38,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="which schedules and kills (1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many schedules to play at the same time (1)")
     parser.add_argument("--replay", metavar="CASE", help="play one schedule")
-    for_serve = parser.add_subparsers(dest="what").add_parser("serve", help="kill processes of `kyra serve` instead")
+    others = parser.add_subparsers(dest="what", title="instead")
+    for_serve = others.add_parser("serve", help="kill processes of `kyra serve` while a bucket fills")
     for_serve.add_argument("--minutes", type=float, default=15, help="how long (15)")
     for_serve.add_argument("--period", type=int, default=30, help="seconds between two syncs (30)")
     for_serve.add_argument("--seed", type=int, default=1, help="which kills (1)")
+    for_backfill = others.add_parser("backfill", help="kill a backfill three times beside syncs")
+    for_backfill.add_argument("--events", type=int, default=2_000_000, help="of 30 days and 20 accounts (2,000,000)")
+    for_backfill.add_argument("--period", type=int, default=30, help="seconds between two syncs (30)")
+    for_backfill.add_argument("--seed", type=int, default=1, help="which log files (1)")
+    for_backfill.add_argument("--detections", action="store_true", help="run all of the detections, not one")
     options = parser.parse_args()
     _leave_the_environment_alone()
     if options.what == "serve":
         return _serve(options)
+    if options.what == "backfill":
+        return _backfill(options)
     if options.replay:
         return _replay(options.replay)
     amiss = _schedules(options)
@@ -65,8 +75,21 @@ def _leave_the_environment_alone() -> None:
 def _serve(options: argparse.Namespace) -> int:
     with s3_for_the_lake() as endpoint, tempfile.TemporaryDirectory(prefix="kyra-serve-") as folder:
         served = serve_under_fire(options.minutes, options.period, options.seed, endpoint, Path(folder))
-    print("\n".join([*served.told(), *(f"AMISS {complaint}" for complaint in served.complaints())]))
-    return int(bool(served.complaints()))
+    return _tell(served)
+
+
+def _backfill(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="kyra-backfill-") as folder:
+        done = backfill_under_fire(
+            options.events, options.period, options.seed, Path(folder), detections=options.detections
+        )
+    return _tell(done)
+
+
+def _tell(came_to: Served | Backfilled) -> int:
+    amiss = came_to.complaints()
+    print("\n".join([*came_to.told(), *(f"AMISS {complaint}" for complaint in amiss)]))
+    return int(bool(amiss))
 
 
 def _schedules(options: argparse.Namespace) -> bool:

@@ -46,18 +46,22 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning, a year against a month
+bench: $(VENV)/.dev $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning, a year against a month, two workers against one
 	@$(BIN)/python benchmarks/load.py $(or $(ARGS),--events 100000 --document 100)
 	@$(BIN)/python benchmarks/fetch.py
 	@$(BIN)/python benchmarks/detect.py
 	@$(BIN)/python benchmarks/search.py
 	@$(BIN)/python benchmarks/flat.py
+	@$(BIN)/python benchmarks/spread.py
 
 evaluate: $(VENV)/.project ## Measure the detections: recall, noise, agreement; docs/evaluation.md
 	@$(BIN)/python -m evaluation $(ARGS)
 
 mutate: $(VENV)/.project ## Change each detection's SQL in many ways, and see whether its cases notice
 	@$(BIN)/python -m evaluation.mutation $(ARGS)
+
+image: $(VENV)/.made ## Replay the image's steps without an engine, and its health check
+	@$(BIN)/python deploy/docker/replay.py
 
 lock: $(VENV)/.made ## Resolve pyproject.toml's dependencies anew into the lock files, with hashes
 	$(PIP) uv
@@ -77,7 +81,7 @@ help: ## Show this list
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test soak check static format docs bench evaluate mutate lock clean help
+.PHONY: demo test soak check static format docs bench evaluate mutate image lock clean help
 
 # ── set-up, made on demand ──
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -44,10 +44,11 @@ def backfill_integration(name: str, window: Window, accounts: list[str] | None) 
     days = window.days()
     progress = ProgressArtifact("backfill-progress", len(days))
     done: list[tuple[str, RunReport]] = []
-    reports = verbs.backfill(name, window, accounts, progress, spread.chosen(config.load()))
-    for day, report in zip(days, reports, strict=False):  # none of days to come
-        done.append((day.isoformat(), report))
-        progress.advance_day(summary([report for _, report in done]))
+    with spread.chosen(config.load()) as batches:
+        reports = verbs.backfill(name, window, accounts, progress, batches)
+        for day, report in zip(days, reports, strict=False):  # none of days to come
+            done.append((day.isoformat(), report))
+            progress.advance_day(summary([report for _, report in done]))
     progress.finish(summary([report for _, report in done]))
     return done
 
@@ -65,7 +66,9 @@ def backfill(
         accounts: These accounts only; empty means all of them.
         plan: Tell how many files, bytes and requests it would take, and load nothing.
     """
-    window = Window(datetime.combine(start, time()), datetime.combine(end, time()) + timedelta(days=1))
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    last = min(end, max(start, tomorrow))  # as far as there can be log files
+    window = Window(datetime.combine(start, time()), datetime.combine(last, time()) + timedelta(days=1))
     if plan:
         planned = plan_backfill(integration, window, accounts or None, return_state=True)
         if error := error_of(planned):
@@ -81,4 +84,6 @@ def backfill(
     if reports:
         verbs.publish_status()
     leave_artifacts("backfill", "day", days, verbs.alerts(reports))
+    if not any(report.listed for report in reports):
+        return conclude({}, {integration: "there is no log file of these days in the bucket."})
     return conclude({}, {integration: summary(reports)})

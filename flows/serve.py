@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
-from kyra_etl import config
+from kyra_etl import config, wiring
 from kyra_etl.errors import ConfigError, KyraError
 from kyra_etl.logs import JsonLines
 
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         settings = config.load()
+        _require_state(settings)
         serve(settings, port or settings.serve_port)
     except KyraError as error:
         sys.stderr.write(f"{error}\n")
@@ -219,6 +220,12 @@ def _answers(port: int) -> bool:
         return False
 
 
+def _require_state(settings: config.Config) -> None:
+    """Open the state database once, so that what is wrong with it shows here and not in every run to come."""
+    with wiring.open(settings) as parts:
+        log.debug("The state database is %s.", parts.state.id)
+
+
 def _require_free(port: int, setting: str, other: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -233,7 +240,7 @@ def _require_free(port: int, setting: str, other: str) -> None:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory for ourselves; the system lets go of the lock however we end."""
-    directory.mkdir(parents=True, exist_ok=True)
+    _make(directory)
     with (directory / "serve.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,16 +251,26 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{directory} cannot be made: {error.strerror}.", "Set KYRA_HOME to a folder that can be written."
+        ) from None
+
+
 @contextmanager
 def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
     """The one log file, for the children's output and our own lines, which also go to standard error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     if path.exists() and path.stat().st_size > LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
     with path.open("ab", buffering=0) as output:
         stamped, plain = logging.FileHandler(path), logging.StreamHandler()
         lines = logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s")
         stamped.setFormatter(JsonLines() if is_json else lines)
+        logging.raiseExceptions = False  # on a full disk the terminal still tells
         log.setLevel(logging.INFO)
         log.propagate = False
         for handler in (stamped, plain):
@@ -263,7 +280,8 @@ def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
         finally:
             for handler in (stamped, plain):
                 log.removeHandler(handler)
-                handler.close()
+                with suppress(OSError):  # the disk is full
+                    handler.close()
 
 
 def _span(seconds: int) -> str:

@@ -8,7 +8,8 @@ ledger gives a batch to one attempt, and the commit decides.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import task
@@ -32,20 +33,28 @@ def load_batch(batch_id: str) -> bool:
     return verbs.load_batch(batch_id)
 
 
-def chosen(settings: Config) -> Spread | None:
-    """How the settings have batches loaded: None for this process alone. Raises ConfigError."""
+@contextmanager
+def chosen(settings: Config) -> Iterator[Spread | None]:
+    """How the settings have batches loaded: None for this process alone. Raises ConfigError when it is used.
+
+    Workers are started by the first batches, and stay for all that come until the end of the context.
+    """
     if settings.task_runner == "threads":
-        return None
+        yield None
+        return
+    runners: list[TaskRunner[Any]] = []
+    with ExitStack() as until_the_end:
 
-    def spread(batch_ids: Sequence[str], alive: Callable[[], object]) -> None:
-        with _runner(settings) as runner:
-            futures = [runner.submit(load_batch, parameters={"batch_id": batch_id}) for batch_id in batch_ids]
+        def spread(batch_ids: Sequence[str], alive: Callable[[], object]) -> None:
+            if not runners:
+                runners.append(until_the_end.enter_context(_runner(settings)))
+            futures = [runners[0].submit(load_batch, parameters={"batch_id": batch_id}) for batch_id in batch_ids]
             errors = [error for future in futures if (error := _ended(future, alive)) is not None]
-        if errors:
-            # One of ours first: it says what to do.
-            raise next((error for error in errors if isinstance(error, KyraError)), errors[0])
+            if errors:
+                # One of ours first: it says what to do.
+                raise next((error for error in errors if isinstance(error, KyraError)), errors[0])
 
-    return spread
+        yield spread
 
 
 def _ended(future: PrefectFuture[Any], alive: Callable[[], object]) -> BaseException | None:

@@ -31,7 +31,8 @@ def _run_name() -> str:
 )
 def sync_integration(name: str) -> RunReport:
     """What `kyra sync NAME` does."""
-    return verbs.sync(name, spread.chosen(config.load()))
+    with spread.chosen(config.load()) as batches:
+        return verbs.sync(name, batches)
 
 
 @flow(name="sync", flow_run_name=_run_name)

@@ -43,6 +43,14 @@ class Server:
         return self.url(name)
 
 
+def tool(name: str) -> Path:
+    """One of PostgreSQL's programs, of the newest version installed; skips without it."""
+    found = sorted(INSTALLED.glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3]))
+    if not found:
+        pytest.skip(f"{name} is not installed")
+    return found[-1]
+
+
 @contextmanager
 def server() -> Iterator[Server]:
     """A throw-away server of the installed PostgreSQL; skips without one, unless KYRA_REQUIRE_POSTGRES is set."""

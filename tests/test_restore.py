@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import postgres as installed
 from tests.cli.conftest import Kyra, bucket, kyra, put, record  # noqa: F401  (fixtures)
 
 
@@ -64,3 +66,29 @@ def test_the_check_names_what_a_restored_lake_lacks(kyra: Kyra, kyra_home: Path,
 
     assert ran.code == 1
     assert "2026-01-10" in ran.out + ran.err
+
+
+@pytest.mark.slow
+def test_a_state_in_postgresql_is_dumped_and_restored(
+    kyra: Kyra,  # noqa: F811
+    kyra_home: Path,
+    bucket: Path,  # noqa: F811
+    postgres: installed.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tools = {name: installed.tool(name) for name in ("pg_dump", "pg_restore")}
+    monkeypatch.setenv("KYRA_STATE_URL", url := postgres.create())
+    kyra("integration", "add", "prod", "--bucket", bucket.as_uri())
+    assert kyra("sync", "prod").code == 0
+    dump = str(tmp_path / "state-backup.dump")
+    subprocess.run([tools["pg_dump"], "--format=custom", "--file", dump, url], check=True)
+    put(bucket, "later", record("e9", eventTime="2026-01-11T10:00:00Z"), day="2026/01/11")
+    assert kyra("sync", "prod").code == 0
+
+    monkeypatch.setenv("KYRA_STATE_URL", fresh := postgres.create())
+    subprocess.run([tools["pg_restore"], "--no-owner", "--dbname", fresh, dump], check=True)
+
+    assert events(kyra) == ["e1", "e2", "e3"]
+    assert kyra("sync", "prod", "--json").json["loaded"] == 1
+    assert events(kyra) == ["e1", "e2", "e3", "e9"]

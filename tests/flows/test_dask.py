@@ -1,4 +1,4 @@
-"""A backfill spread over Dask's workers: PostgreSQL holds the state, S3 over HTTP the lake and the log files."""
+"""Backfills spread over Dask's workers and over processes: PostgreSQL holds the state, S3 over HTTP everything else."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ DAYS, FILES, EVENTS = 2, 6, 50
 def server(
     kyra_home: Path, s3_server: str, postgres: installed.Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Server]:
-    """`kyra serve` with two Dask workers that load batches of two log files each."""
+    """`kyra serve` with two workers that load batches of two log files each."""
     for name, value in {
         "STATE_URL": postgres.create(),
         "LAKE": "s3://lake/kyra",
         "LAKE_ENDPOINT_URL": s3_server,
         "AWS_ENDPOINT_URL": s3_server,
-        "TASK_RUNNER": "dask",
         "TASK_WORKERS": "2",
         "BATCH_FILES": "2",
     }.items():
@@ -42,7 +41,7 @@ def server(
     s3 = boto3.client("s3", endpoint_url=s3_server)
     for bucket in ("lake", "trail"):
         s3.create_bucket(Bucket=bucket)
-    for day in (LONG_AGO + timedelta(days=n) for n in range(DAYS)):
+    for day in (LONG_AGO + timedelta(days=n) for n in range(2 * DAYS)):
         for number in range(FILES):
             records = [record(f"{day}-{number}-{n}", f"{day}") for n in range(EVENTS)]
             body = gzip.compress(json.dumps({"Records": records}).encode())
@@ -69,20 +68,23 @@ def record(event_id: str, day: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("serve")
-def test_a_backfill_by_two_dask_workers_is_exact(server: Server, s3_server: str) -> None:
+def test_backfills_by_two_dask_workers_and_by_two_processes_are_exact(server: Server, s3_server: str) -> None:
     server.wait(lambda: len(server.deployments()) == 4, "the deployments", 240)
-    last = LONG_AGO + timedelta(days=DAYS - 1)
-    run = server.ended(server.start("backfill", integration="acme", start=f"{LONG_AGO}", end=f"{last}"), 240)
+    for runner, first in (("dask", LONG_AGO), ("processes", LONG_AGO + timedelta(days=DAYS))):
+        (server.home / "kyra.toml").write_text(f'task_runner = "{runner}"\n')
+        last = first + timedelta(days=DAYS - 1)
+        run = server.ended(server.start("backfill", integration="acme", start=f"{first}", end=f"{last}"), 240)
 
-    assert run["state"]["type"] == "COMPLETED", run["state"]
-    assert run["state"]["message"].startswith(f"acme: {DAYS * FILES} log files loaded, {DAYS * FILES * EVENTS} new")
-    tasks = server.ask("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
-    assert sum(task["name"].startswith("load ") for task in tasks) == DAYS * FILES / 2
+        assert run["state"]["type"] == "COMPLETED", run["state"]
+        loaded = f"{DAYS * FILES} log files loaded, {DAYS * FILES * EVENTS} new"
+        assert run["state"]["message"].startswith(f"acme: {loaded}")
+        tasks = server.ask("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+        assert sum(task["name"].startswith("load ") for task in tasks) == DAYS * FILES / 2
     lake = open_lake("s3://lake/kyra", S3Options(s3_server, "us-east-1", "testing", "testing"))
     connection = duckdb.connect()
     lake.register(connection)
     found = connection.execute(
         "SELECT count(*), count(DISTINCT event_id) FROM read_parquet(?)", [lake.uri("events/*/*/*.parquet")]
     ).fetchall()
-    assert found == [(DAYS * FILES * EVENTS,) * 2]
+    assert found == [(2 * DAYS * FILES * EVENTS,) * 2]
     assert server.stop()[0] == 0

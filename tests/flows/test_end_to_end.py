@@ -138,6 +138,9 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     both = [server.start("sync", integration="acme"), server.start("sync")]
     backfill = server.start("backfill", integration="acme", start=f"{LONG_AGO}", end=f"{LONG_AGO + timedelta(days=2)}")
     mistaken = server.start("sync", integration="acne")
+    empty = server.start("backfill", integration="acme", start="2020-01-01", end="2020-01-02")
+    inverted = server.start("backfill", integration="acme", start="2020-01-02", end="2020-01-01")
+    to_come = server.start("backfill", integration="acme", start=f"{TODAY + timedelta(days=9)}", end="9999-12-31")
     for run in map(server.ended, both):
         assert run["state"]["type"] == "COMPLETED", run["state"]
     server.wait(lambda: events_in(server.home)[0] >= 17, "the new events")
@@ -156,6 +159,14 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     assert state["type"] == "FAILED"
     assert "acme" in state["message"]
     assert "Traceback" not in state["message"]
+
+    # Another backfill of the integration may have been under way, and then it says that.
+    state = server.ended(empty)["state"]
+    assert "there is no log file of these days" in state["message"] or "Another backfill" in state["message"]
+    for run, says in ((inverted, "The range is empty"), (to_come, "The range lies in the future")):
+        state = server.ended(run)["state"]
+        assert state["type"] == "FAILED"
+        assert state["message"].startswith(f"acme: {says}")
 
     code, said = server.stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from flows import serve
 from kyra_etl.errors import ConfigError
+from kyra_etl.state import State, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +70,48 @@ def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.C
     assert ran.stderr.startswith(f"Port {port} (serve_port) cannot be used")
     assert "--port" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "says"),
+    [
+        ({"STATE_URL": "mysql://db/kyra"}, 1, "The state database cannot be 'mysql'. Use sqlite:///path"),
+        ({"STATE_URL": "postgresql://kyra:word@127.0.0.1:9/kyra"}, 1, "127.0.0.1:9/kyra cannot be reached"),
+        ({"STATE_URL": "{home}/newer.db"}, 1, "newer.db was made by a newer kyra-etl (schema 9999"),
+        ({"STATE_URL": "{home}/kyra.toml"}, 1, "kyra.toml is not a database, or is damaged. Check the path"),
+        ({"SYNC_SECOND": "10"}, 2, "There is no setting KYRA_SYNC_SECOND (in the environment). Did you mean"),
+        ({"SYNC_SECONDS": "5"}, 2, "KYRA_SYNC_SECONDS in the environment must be a whole number from 10"),
+        ({"HOME": "{home}/kyra.toml", "STATE_URL": "{home}/state.db"}, 2, "cannot be"),
+    ],
+    ids=lambda value: next(iter(value)) + next(iter(value.values()))[:10] if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_shows_before_anything_is_started(
+    kyra_home: Path, settings: dict[str, str], code: int, says: str
+) -> None:
+    (kyra_home / "kyra.toml").write_text("# a file that is no database, and no folder\n" * 50)
+    State.open(str(kyra_home / "newer.db")).close()
+    with sqlite3.connect(kyra_home / "newer.db") as connection:
+        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    connection.close()
+    env = {f"KYRA_{name}": value.format(home=kyra_home) for name, value in settings.items()}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "flows.serve"], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
+    )
+
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (code, 1), ran.stderr
+    assert says in ran.stderr
+    assert "kyra:word" not in ran.stderr
+    assert not (kyra_home / "prefect").exists()
+
+
+def test_a_full_disk_leaves_the_terminal_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "serve.log").symlink_to("/dev/full")
+
+    with serve._log_file(tmp_path / "serve.log"):
+        serve.log.info("Starting.")
+
+    assert capsys.readouterr().err == "Starting.\n"
 
 
 def test_one_home_is_served_once(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def backfill_integration(name: str, window: Window, accounts: list[str] | None) 
     done: list[tuple[str, RunReport]] = []
     with spread.chosen(config.load()) as batches:
         reports = verbs.backfill(name, window, accounts, progress, batches)
-        for day, report in zip(days, reports, strict=False):  # none of days to come
+        # Reports first: a range that is empty or to come has no day, and says so when it is begun.
+        for report, day in zip(reports, days, strict=False):
             done.append((day.isoformat(), report))
             progress.advance_day(summary([report for _, report in done]))
     progress.finish(summary([report for _, report in done]))

@@ -101,7 +101,7 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
         done = server.ask("flow_runs/filter", flow_runs=of_sync)
         return next((run for run in done if run["auto_scheduled"] and "13 new events" in run["state"]["message"]), None)
 
-    first = server.wait(scheduled, "a scheduled sync", 90)
+    first = server.wait(scheduled, "a scheduled sync", 240)
     assert events_in(server.home) == (13, 13)
     assert first["name"].startswith("sync ")
     assert first["state"]["message"].startswith("acme: 10 log files loaded, 13 new events, 1 new alert")
@@ -129,7 +129,7 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
         found = server.ask("events/filter", filter={"event": {"prefix": ["kyra."]}})["events"]
         return {event["event"] for event in found}
 
-    server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 90)
+    server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 240)
 
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
     put(bucket, TODAY, "three", {}, {}, {})
@@ -143,7 +143,7 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
     to_come = server.start("backfill", integration="acme", start=f"{TODAY + timedelta(days=9)}", end="9999-12-31")
     for run in map(server.ended, both):
         assert run["state"]["type"] == "COMPLETED", run["state"]
-    server.wait(lambda: events_in(server.home)[0] >= 17, "the new events")
+    server.wait(lambda: events_in(server.home)[0] >= 17, "the new events", 240)
 
     # A range of dates, as the form of the UI sends it.
     assert server.ended(backfill)["state"]["type"] == "COMPLETED", server.run(backfill)["state"]

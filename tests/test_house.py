@@ -95,7 +95,7 @@ def test_only_config_reads_the_environment() -> None:
     }
 
     # flows/__init__.py sets Prefect's telemetry switches before Prefect is imported; a benchmark passes KYRA_HOME on.
-    assert readers <= {"kyra_etl/config.py", "flows/__init__.py", "benchmarks/load.py"}
+    assert readers <= {"kyra_etl/config.py", "flows/__init__.py", "benchmarks/load.py", "benchmarks/spread.py"}
 
 
 def test_parquet_is_read_and_written_in_the_lake_only() -> None:

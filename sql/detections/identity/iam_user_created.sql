@@ -72,7 +72,7 @@ furnished AS (
       WHEN event_name IN ('CreateLoginProfile', 'CreateAccessKey') THEN 'way in'
     END AS what
   FROM calls
-  WHERE success AND event_name <> 'CreateUser'
+  WHERE success
 ),
 created AS (
   SELECT c.*, f.rights, f.ways_in, f.ids

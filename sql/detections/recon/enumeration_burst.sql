@@ -63,7 +63,7 @@ WITH reads AS (
     is_recon_call(event_source, event_name) AS question,
     coalesce(session_credential_from_console = 'true', false) AS by_console
   FROM events
-  WHERE NOT is_write AND (success OR denied) AND principal IS NOT NULL
+  WHERE NOT is_write AND (success OR denied)
     AND actor_kind NOT IN ('aws_service', 'anonymous', 'cross_account')
     AND coalesce(event_category, 'Management') = 'Management'
 ),

@@ -144,6 +144,23 @@ def test_activity_reaches_back_over_the_baseline(house: House) -> None:
     assert [alert.summary for alert in house.state.alerts.list()] == ["New Old"]
 
 
+def test_activity_of_many_days_is_what_it_was_once_it_is_gathered(house: House) -> None:
+    days = ["2025-12-30", "2025-12-31", *(f"2026-01-{day:02}" for day in range(1, 10))]
+    for day in days:
+        house.load(record("Old", "", day, eventTime=f"{day}T10:00:00Z"), detect=False)
+    told = (
+        "(SELECT concat(count(*), ' ', string_agg(DISTINCT date::VARCHAR, ' ' ORDER BY date::VARCHAR)) FROM activity)"
+    )
+    sql = SELECT.replace("'seen'", told)
+    write_detection(house.detections, "one_thing", more='-- event_names = ["New"]\n-- baseline = "30d"\n', sql=sql)
+    rows, others = house.lake.gathered(house.state.ledger.data_files("activity"))
+    assert (rows.num_rows, len(others)) == (10, 1)
+
+    house.load(record("New", "11:00:00", "c"))
+
+    assert [alert.summary for alert in house.state.alerts.list()] == [f"12 {' '.join([*days, '2026-01-10'])}"]
+
+
 @pytest.mark.parametrize(
     "sql",
     [

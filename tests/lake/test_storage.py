@@ -6,8 +6,44 @@ from typing import Any
 
 import boto3
 import pyarrow as pa
+import pytest
 
+from kyra_etl.errors import LakeError
+from kyra_etl.lake import Lake
 from kyra_etl.lake.storage import S3Options, S3Storage
+
+
+def test_files_are_written_moved_put_aside_and_removed_alike_everywhere(lake: Lake) -> None:
+    storage, rows = lake.storage, pa.table({"n": [1, 2, 3]})
+    staged, path = "_staging/a-1/events/x=1/a.parquet", "events/x=1/a.parquet"
+
+    size = storage.write_parquet(staged, rows)
+    assert (storage.size(staged), storage.size(path), storage.exists(path)) == (size, None, False)
+    assert storage.folders("_staging") == ["a-1"]
+
+    assert storage.move(staged, path)
+    assert not storage.move(staged, path), "done already"
+    with pytest.raises(LakeError):
+        storage.move("_staging/none", "events/none")
+    assert storage.sizes("events") == {path: size}
+    storage.remove_folder("_staging/a-1")
+    storage.remove_folder("_staging/none")
+    assert storage.sizes("_staging") == {}
+
+    storage.put_aside([path, "events/x=1/none.parquet"], "_replaced")
+    assert (storage.sizes("events"), storage.sizes("_replaced")) == ({}, {f"_replaced/{path}": size})
+    for _ in range(2):
+        storage.remove(f"_replaced/{path}")
+    assert storage.sizes("_replaced") == storage.sizes("none") == {}
+    assert (storage.folders("none"), storage.size("none"), storage.exists("none")) == ([], None, False)
+
+
+def test_a_text_is_written_once_and_then_read_alike_everywhere(lake: Lake) -> None:
+    assert lake.storage.create_text("_kyra.json", "first") == "first"
+    assert lake.storage.create_text("_kyra.json", "second") == "first"
+
+    with pytest.raises(LakeError, match="belongs to another state"):
+        lake.claim("mine")
 
 
 class Slow:

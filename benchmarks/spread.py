@@ -76,7 +76,8 @@ def backfill(server: Server, day: date, workers: int, state: State) -> Pace:
     with state._database.read() as connection:
         batches, files, events, begun, ended = connection.execute(query, since).one()
         before = connection.execute(first, since).one()
-    return Pace(workers, batches - 1, files - before.files, events - before.events, (ended - begun).total_seconds())
+    seconds = (ended - begun).total_seconds()  # sums come as decimals
+    return Pace(workers, batches - 1, int(files - before.files), int(events - before.events), seconds)
 
 
 def in_lake(endpoint: str) -> tuple[int, int]:

@@ -61,7 +61,9 @@ WITH calls AS (
 lost AS (
   SELECT
     *,
-    count(DISTINCT key) FILTER (success) OVER recent AS keys
+    count(DISTINCT key) FILTER (success) OVER recent AS keys,
+    -- A key that comes late makes those after it many.
+    list(event_id) FILTER (success) OVER recent AS ids
   FROM calls
   WHERE losing
   WINDOW recent AS (
@@ -112,5 +114,5 @@ SELECT
       THEN 'high'
     ELSE 'medium'
   END AS severity,
-  list_concat([event_id], coalesce(undone, []), coalesce(created, [])) AS event_ids
+  list_concat([event_id], coalesce(undone, []), coalesce(created, []), CASE WHEN many THEN ids ELSE [] END) AS event_ids
 FROM judged

@@ -57,6 +57,7 @@ def stage(
         written: dict[Partition, _Written] = {}
         for piece in events:
             rolled.append(roll_up(piece))
+            rows = None  # of a piece without any, there is nothing to split
             for partition, rows in split(piece.select(EVENTS.names)):
                 if partition not in written:
                     path = layout.partitioned(layout.EVENTS_DIR, *partition, batch_id)

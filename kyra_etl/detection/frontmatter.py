@@ -176,7 +176,7 @@ def _split(text: str, path: str) -> tuple[str, str, int]:
 
 def _end_of_cte(sql: str, name: str) -> int | None:
     """Where the CTE of that name ends, behind its closing parenthesis; None when there is none."""
-    begin = re.search(rf"(?:\bWITH|,)\s+(?:--[^\n]*\s+)*{re.escape(name)} AS (?:MATERIALIZED )?\(", sql)
+    begin = re.search(rf'(?:\bWITH|,)\s+(?:--[^\n]*\s+)*"?{re.escape(name)}"? AS (?:MATERIALIZED )?\(', sql)
     depth = 1
     for part in _PARTS.finditer(sql, begin.end()) if begin else ():
         depth += {"(": 1, ")": -1}.get(part[0], 0)

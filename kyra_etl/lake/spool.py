@@ -7,13 +7,14 @@ whatever becomes of the processes, nothing of them is left.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -161,9 +162,7 @@ class Rows:
             if isinstance(part, pa.Table):
                 yield part
                 continue
-            file, start = part
-            file.seek(start)
-            for batch in pa.ipc.open_stream(file):
+            for batch in pa.ipc.open_stream(_from(*part)):
                 yield pa.Table.from_batches([batch])
 
     def _spill(self) -> None:
@@ -182,10 +181,32 @@ class Rows:
         return file
 
 
+class _At(io.RawIOBase):
+    """A file from some byte on, read by a position of its own.
+
+    The file's position belongs to whoever it is lent to, and is shared with the process that writes there.
+    """
+
+    def __init__(self, file: IO[bytes], start: int) -> None:
+        self._file, self._at = file, start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = os.pread(self._file.fileno(), len(buffer), self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _from(file: IO[bytes], start: int) -> io.BufferedReader:
+    return io.BufferedReader(_At(file, start), 2**18)
+
+
 def _keys(file: IO[bytes], start: int) -> pa.Table:
-    file.seek(start)
     keys = []
-    for batch in pa.ipc.open_stream(file, options=_READING_KEYS):
+    for batch in pa.ipc.open_stream(_from(file, start), options=_READING_KEYS):
         # Copied, since a column that was read keeps all that was read with it.
         keys.append(pa.concat_batches([batch, batch.slice(0, 0)]).select(KEYS))
         del batch

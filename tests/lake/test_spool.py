@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 
 import pyarrow as pa
@@ -30,6 +31,24 @@ def table(first: int, count: int) -> pa.Table:
         for n in range(count)
     ]
     return pa.Table.from_pylist(rows, GROUPED)
+
+
+def test_rows_are_read_while_the_file_is_lent_to_somebody_who_writes() -> None:
+    rows = Rows()
+    with rows.lend() as file:
+        earlier = spill(file, [table(0, 500)])
+
+    def adopting() -> Iterator[pa.Table]:
+        yield table(500, 500)
+        rows.adopt(file, earlier)
+        yield table(1_000, 500)
+
+    with rows.lend() as again:
+        assert again is file, "one file serves many groups of log files, one after the other"
+        later = spill(again, adopting())
+    rows.adopt(file, later)
+
+    assert pa.concat_tables(rows.segments())["event_id"].to_pylist() == [f"e{n}" for n in range(1_500)]
 
 
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["append", "adopt", "fail"])), max_size=12)

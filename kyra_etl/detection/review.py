@@ -18,7 +18,8 @@ _COMMENT = re.compile(r"--.*$", re.MULTILINE)
 _TEXTS = r"'[^']*'(?:\s*,\s*'[^']*')*"
 _NAMES = re.compile(rf"\bevent_name\s*(?:IN\s*\(|=)\s*({_TEXTS})")
 _LIKE = re.compile(r"\bevent_name\s+LIKE\s+'([^'%_]+)%'")
-_SOURCE = re.compile(r"\bevent_source\s*(?:=|IN\s*\()")
+_SOURCE = re.compile(r"\bevent_source\s*(?:=|IN\s*\()|\(event_source, event_name\) IN\s*\(")
+_PAIR = re.compile(r"\('[a-z0-9.-]+\.amazonaws\.com',\s*'(\w+)'\)")
 _INTERVAL = re.compile(r"\bINTERVAL (\d+) (MINUTE|HOUR|DAY)\b")
 _SECONDS = {"MINUTE": 60, "HOUR": 3_600, "DAY": 86_400}
 _STEP = re.compile(r"^(\d+)\. \S.*$", re.MULTILINE)
@@ -62,6 +63,7 @@ def _names(detection: Detection) -> Iterator[str]:
     if not _SOURCE.search(sql):
         yield "the SQL names calls and holds event_source to no service: many services share names of calls"
     asked = {name for texts in _NAMES.findall(sql) for name in re.findall(r"'([^']+)'", texts)}
+    asked |= set(_PAIR.findall(sql))
     if missing := asked - detection.event_names:
         yield f"event_names lacks {', '.join(sorted(missing))}, which the SQL asks for"
     for beginning in _LIKE.findall(sql):

@@ -10,4 +10,9 @@ Journeys (`sync`, `backfill`, `load`) walk it; stages (`discover`, `batch`, `det
 (`aws`, `folder`, `lake`, `state`) touch the world; `cloudtrail` and `detection` are pure. Imports point down only.
 """
 
+import os
+
+# Arrow asks once, as it is loaded. An allocator of its own would keep what memory.give_back gives back.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 __version__ = "0.1.0"

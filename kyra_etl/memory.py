@@ -1,7 +1,8 @@
 """The process's memory goes back to the operating system when it is freed.
 
 Arrow and the C library keep what they once had for their next allocation. A load frees and allocates tables of all
-sizes in a dozen threads, so what each of them keeps adds up to more than is in use.
+sizes in a dozen threads, so what each of them keeps adds up to more than is in use. What Arrow allocates inside itself,
+to encode Parquet, never asks Python's pool: `kyra_etl/__init__.py` sets that one before Arrow is loaded.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ def trail_commands() -> str:
 
     found = commands.sections(example(), policies.documents(example(), trusted=OURS))
     blocks = ["\n".join([f"# {one.title}", *one.commands]) for one in found if not one.needed]
-    return "```sh\n" + "\n\n".join(blocks) + "\n```"
+    return "<!-- needs AWS -->\n```sh\n" + "\n\n".join(blocks) + "\n```"
 
 
 def probes() -> str:

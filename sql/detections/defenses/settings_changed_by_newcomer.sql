@@ -42,9 +42,9 @@
 -- default = []
 -- about   = "ARNs whose work it is: no finding"
 -- ---
--- The calls that the CIS AWS Foundations Benchmark asks to have watched, and bucket deletions: without data events nothing
--- else shows that the objects are gone.
 WITH watched AS (
+  -- The calls that the CIS AWS Foundations Benchmark asks to have watched, and bucket deletions: without data events
+  -- nothing else shows that the objects are gone.
   SELECT kind, source, unnest(names) AS name
   FROM (VALUES
     ('permissions', 'iam.amazonaws.com', [

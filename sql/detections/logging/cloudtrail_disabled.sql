@@ -66,9 +66,9 @@ WITH calls AS (
 ),
 -- Buckets that hold log files: by the last check, or by what was done to trails around it.
 log_buckets AS (
-  SELECT DISTINCT bucket, CAST(NULL AS VARCHAR) AS account FROM trails
+  SELECT DISTINCT bucket, CAST(NULL AS VARCHAR) AS account, CAST(NULL AS VARCHAR) AS told_by FROM trails
   UNION
-  SELECT DISTINCT log_bucket, account FROM calls WHERE success
+  SELECT log_bucket, account, arg_min(event_id, (event_time, event_id)) FROM calls WHERE success GROUP BY ALL
 ),
 -- PutEventSelectors, selector by selector: does any still record management events, writes among them?
 selectors AS (
@@ -131,11 +131,14 @@ updated AS (
       WHEN c.log_bucket IS NULL OR c.log_bucket = coalesce(t.bucket, b.log_bucket) THEN NULL
       WHEN coalesce(t.bucket, b.log_bucket) IS NOT NULL THEN 'high'
       ELSE 'medium'
-    END AS moved
+    END AS moved,
+    CASE WHEN t.bucket IS NULL THEN b.told_by END AS told_by
   FROM calls AS c
   LEFT JOIN (SELECT name, any_value(bucket) AS bucket FROM trails GROUP BY name) AS t ON t.name = c.named
   LEFT JOIN LATERAL (
-    SELECT arg_max(p.log_bucket, p.event_time) AS log_bucket
+    SELECT
+      arg_max(p.log_bucket, (p.event_time, p.event_id)) AS log_bucket,
+      arg_max(p.event_id, (p.event_time, p.event_id)) FILTER (p.log_bucket IS NOT NULL) AS told_by
     FROM calls AS p
     WHERE p.account = c.account AND p.named = c.named AND p.success AND p.event_time < c.event_time
   ) AS b ON true
@@ -149,6 +152,9 @@ judged AS (
     EXISTS (SELECT 1 FROM trails AS t
       WHERE last_part(t.kms_key_id) = last_part(json_extract_string(c.request_parameters, '$.keyId'))) AS key_of_trail,
     EXISTS (SELECT 1 FROM trails AS t WHERE t.name = c.named AND (t.multi_region OR t.organization)) AS of_many,
+    -- What told where log files are belongs to the finding: it may come late.
+    coalesce(u.told_by,
+      (SELECT min(l.told_by) FROM log_buckets AS l WHERE l.bucket = c.bucket_named AND l.account = c.account)) AS told_by,
     u.narrowed, u.moved, s.grave, s.slight, s.unusual
   FROM calls AS c
   LEFT JOIN updated AS u USING (account, event_id)
@@ -244,6 +250,7 @@ SELECT
     WHEN variant = 'insights' THEN 'low'
     ELSE 'high'
   END AS severity,
-  list_concat([event_id], coalesce(restarted, []), coalesce(created, [])) AS event_ids,
+  list_concat([event_id], coalesce(restarted, []), coalesce(created, []),
+    CASE WHEN told_by IS NOT NULL AND (moved IS NOT NULL OR variant = 'log files') THEN [told_by] ELSE [] END) AS event_ids,
   variant
 FROM calmed

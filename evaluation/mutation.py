@@ -9,8 +9,11 @@ case fail is killed; one that none notices survives, and is printed: it wants a 
     severity    two neighbouring branches of a CASE change their severities
 
 Events are decoded, written and related once for each case, then every mutant that still lives is run on what the engine
-saw. `evaluation/truths/equivalent.toml` lists the changes that no event can tell from the original, each with its why;
-they are counted apart. One that is killed after all, or is no change of the SQL any more, is an error.
+saw. Which case killed a mutant is kept in `.make/`: it comes first the next time, and most mutants run once.
+A mutant lives only if it has survived every case.
+
+`evaluation/truths/equivalent.toml` lists the changes that no event can tell from the original, each with its why; they
+are counted apart. One that is killed after all, or is no change of the SQL any more, is an error.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from multiprocessing import get_context
@@ -39,6 +42,7 @@ from kyra_etl import resources
 from kyra_etl.cases import Bench, Case, failures, load_cases
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import KyraError
+from kyra_etl.lake.engine import problems
 from kyra_etl.model import SEVERITIES
 
 Node = dict[str, Any]
@@ -50,6 +54,9 @@ FLOOR = 0.8
 """The share of each detection's mutants."""
 
 EQUIVALENT = Path(__file__).with_name("truths") / "equivalent.toml"
+
+KILLERS = Path(__file__).parents[1] / ".make" / "killers.json"
+"""By detection, the case that killed each change last time. Lost or wrong, it costs time and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,8 @@ def _sql(connection: duckdb.DuckDBPyConnection, expression: Node) -> str:
 class Survey:
     """How a detection's cases did: mutants that could run, and those that no case noticed.
 
-    `wrong` says what is not so in the list of equivalent mutants, a line each.
+    `wrong` says what is not so in the list of equivalent mutants, a line each; `killers` names the case that
+    noticed a change.
     """
 
     detection: str
@@ -217,6 +225,7 @@ class Survey:
     alive: tuple[Mutant, ...]
     equivalent: tuple[tuple[Mutant, str], ...] = ()
     wrong: tuple[str, ...] = ()
+    killers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def meant(self) -> int:
@@ -234,37 +243,49 @@ def survey(
     *,
     equivalent: Mapping[str, str] | None = None,
     sample: int | None = None,
+    killers: Mapping[str, str] | None = None,
 ) -> Survey:
     """Run every mutant of a detection, or a sample of so many, on its cases until one of them fails.
 
-    `equivalent` says of changes why they mean nothing.
+    `equivalent` says of changes why they mean nothing, `killers` on which case to try a change before all others.
     """
-    alive, tried = mutants(detection), 0
+    alive = mutants(detection)
     listed = dict(equivalent or {})
     wrong = [f"{what}: is no change of the SQL" for what in listed.keys() - {mutant.what for mutant in alive}]
     if sample is not None:
         alive = Random(detection.id).sample(alive, min(sample, len(alive)))
-    sampled = {mutant.what for mutant in alive}
+    alive = _able(detection, alive)
+    tried, sampled = len(alive), {mutant.what for mutant in alive}
+    first, killed = killers or {}, dict[str, str]()
+    # What the detection passes over, its mutants pass over too.
+    shown = [case for case in cases if detection.concerns({event["eventName"] for event in case.events})]
     with Bench() as bench:
-        # What the detection passes over, its mutants pass over too.
-        for case in (each for each in cases if detection.concerns({event["eventName"] for event in each.events})):
-            changed = [replace(detection, sql=mutant.sql, sql_line=1) for mutant in alive]
-            verdicts = list(zip(alive, bench.judge(case, changed), strict=True))
-            if not tried:
-                verdicts = [(mutant, said) for mutant, said in verdicts if not isinstance(said, KyraError)]
-                tried = len(verdicts)
-            alive = [
-                mutant
-                for mutant, said in verdicts
-                if not isinstance(said, KyraError) and not any(failures(case.expect, said))
-            ]
-            if not alive:
-                break
+        for case, hinted in [*((case, True) for case in shown), *((case, False) for case in shown)]:
+            ready = [mutant for mutant in alive if not hinted or first.get(mutant.what) == case.name]
+            if ready:
+                verdicts = bench.judge(case, [_changed(detection, mutant) for mutant in ready])
+                for mutant, said in zip(ready, verdicts, strict=True):
+                    if isinstance(said, KyraError) or any(failures(case.expect, said)):
+                        killed[mutant.what] = case.name
+                alive = [mutant for mutant in alive if mutant.what not in killed]
     lives = {mutant.what for mutant in alive}
     wrong += [f"{what}: is killed by a case" for what in listed if what in sampled - lives]
     same = tuple((mutant, listed[mutant.what]) for mutant in alive if mutant.what in listed)
     alive = [mutant for mutant in alive if mutant.what not in listed]
-    return Survey(detection.id, len(cases), tried, tuple(alive), same, tuple(sorted(wrong)))
+    return Survey(detection.id, len(cases), tried, tuple(alive), same, tuple(sorted(wrong)), killed)
+
+
+def _able(detection: Detection, changed: Sequence[Mutant]) -> list[Mutant]:
+    """The mutants that DuckDB can run: whoever cannot is killed by nobody."""
+
+    def fails(some: Sequence[Mutant]) -> bool:
+        return bool(problems([_changed(detection, mutant) for mutant in some], resources.views_dir()))
+
+    return [mutant for mutant in changed if not fails([mutant])] if fails(changed) else list(changed)
+
+
+def _changed(detection: Detection, mutant: Mutant) -> Detection:
+    return replace(detection, sql=mutant.sql, sql_line=1)
 
 
 def equivalents() -> dict[str, dict[str, str]]:
@@ -272,11 +293,11 @@ def equivalents() -> dict[str, dict[str, str]]:
     return tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))
 
 
-def _survey(id_: str, sample: int | None) -> Survey:
+def _survey(id_: str, sample: int | None, killers: Mapping[str, str]) -> Survey:
     """In a process of its own."""
     cases = load_cases([resources.cases_dir()], only=id_)
     detection = Corpus.load([resources.detections_dir()]).get(id_)
-    return survey(detection, cases, equivalent=equivalents().get(id_), sample=sample)
+    return survey(detection, cases, equivalent=equivalents().get(id_), sample=sample, killers=killers)
 
 
 def main() -> int:
@@ -286,10 +307,15 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="So many mutants of each detection; all without.")
     said = parser.parse_args()
     known = [detection.id for detection in Corpus.load([resources.detections_dir()]).detections]
+    ids = said.ids or known
+    killers = json.loads(KILLERS.read_text()) if KILLERS.exists() else {}
     begun, done = perf_counter(), []
     with ProcessPoolExecutor(said.jobs, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(_survey, said.ids or known, [said.sample] * len(known)):
+        for one in pool.map(_survey, ids, [said.sample] * len(ids), [killers.get(id_, {}) for id_ in ids]):
             done.append(one)
+            killers[one.detection] = {**killers.get(one.detection, {}), **one.killers}
+            KILLERS.parent.mkdir(exist_ok=True)
+            KILLERS.write_text(json.dumps(killers, indent=1))
             print(f"{one.detection}: {_score(one)} by {one.cases} cases", flush=True)
             for mutant in one.alive:
                 print(f"  survived    {mutant.kind:9}  {mutant.what}")

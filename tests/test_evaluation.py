@@ -108,6 +108,18 @@ def test_changes_listed_as_equivalent_are_counted_apart_and_wrong_ones_are_told(
     assert done.wrong == ("(1 = 2) → left out: is no change of the SQL", f"{killed}: is killed by a case")
 
 
+def test_the_case_that_killed_a_change_is_only_tried_first() -> None:
+    detection = CORPUS.get("console_login_without_mfa")
+    cases = [case for case in CASES if case.detection == detection.id]
+    plain = survey(detection, cases)
+    wrong = dict.fromkeys((each.what for each in mutants(detection)), cases[-1].name)
+
+    for told in (plain.killers, wrong, {"(1 = 2) → left out": "no such case"}):
+        again = survey(detection, cases, killers=told)
+
+        assert (again.tried, again.alive, again.killers.keys()) == (plain.tried, plain.alive, plain.killers.keys())
+
+
 def test_every_change_listed_as_equivalent_is_one() -> None:
     for id_, listed in equivalents().items():
         assert listed.keys() <= {mutant.what for mutant in mutants(CORPUS.get(id_))}, id_

@@ -204,7 +204,13 @@ class _Committed:
         return [file for file in files if file.kind == "events"]
 
     def data_files(
-        self, kind: str, *, accounts: Collection[str] | None, first: date | None, last: date | None
+        self,
+        kind: str,
+        *,
+        accounts: Collection[str] | None,
+        first: date | None,
+        last: date | None,
+        times: tuple[datetime, datetime] | None,
     ) -> Sequence[DataFile]:
         return [
             file

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import gathered, layout, tables, writer
+from kyra_etl.lake import gathered, layout, recent, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.spool import Rows
 from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
@@ -66,9 +66,20 @@ class Lake:
         """Rows of some of these files of activity, and the files to be read besides; see `lake.gathered`."""
         return gathered.gathered(self.storage, files)
 
+    def keep_recent(self, files: Sequence[DataFile], rows: pa.Table) -> None:
+        """Keep the events of these files for the runs to come; see `lake.recent`."""
+        recent.keep(self.storage, files, rows)
+
+    def kept_recent(
+        self, files: Sequence[DataFile], accounts: Collection[str], first: datetime, last: datetime
+    ) -> tuple[list[str], set[str]]:
+        """Copies of recent events, and the paths of the files that they stand for; see `lake.recent`."""
+        return recent.kept(self.storage, files, accounts, first, last)
+
     def forget_gathered(self, account: str, before: date) -> None:
-        """Let go of the copy of an account's activity before a day: what retention takes away must not lie there."""
+        """Let go of copies of an account's rows before a day: what retention takes away must not lie there."""
         gathered.forget(self.storage, account, before)
+        recent.forget(self.storage, before)
 
     def register(self, connection: Any) -> None:
         """Let a DuckDB connection read `uri()`s."""

@@ -63,7 +63,6 @@ class Engine:
         self._connection = _open(macros, lake, threads)
         self._relations = Relations(self._connection, lake, committed, self._trusts)
         self.know(trails, accounts)
-        self.take(lambda: ())
 
     def __enter__(self) -> Engine:
         return self
@@ -76,7 +75,9 @@ class Engine:
 
     def know(self, trails: Rows = (), accounts: Rows = (), alerts: Rows = (), alert_events: Rows = ()) -> None:
         """Set the last check's snapshot, `trails` and `accounts`, and what is known of `alerts` and their events."""
-        views.register(self._connection, trails=trails, accounts=accounts, alerts=alerts, alert_events=alert_events)
+        views.register_known(
+            self._connection, trails=trails, accounts=accounts, alerts=alerts, alert_events=alert_events
+        )
 
     def know_alerts(self, alerts: Rows, alert_events: Rows) -> None:
         """Set the relations `alerts` and `alert_events`, for detections that read them."""
@@ -108,6 +109,7 @@ class Engine:
         """
         within = [f"event_time >= {moment(window.start)} AND event_time < {moment(window.end)}"] if window else []
         chosen = " AND ".join([*within, *([of_batches(batches)] if batches is not None else [])]) or "true"
+        self._relations.copies = True
         self._taking = partial(self._relations.take, listed, chosen, rows, detections)
         for attempt in range(1, TRIES + 1):
             try:
@@ -131,12 +133,12 @@ class Engine:
                 with _reading_lake():
                     if not self._relations.relate(detection, batch_ids):
                         return []
-                    views.set_params(self._connection, [detection])
                 return list(self._findings(detection, self._run(detection)))
             except LakeError:
                 # A file may be published or replaced, and so move, between listing and reading: list once more.
                 if attempt == TRIES:
                     raise
+                self._relations.copies = False
                 self._take()
         raise AssertionError("unreachable")
 
@@ -216,7 +218,6 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
         views.register(connection)
         for detection in detections:
             try:
-                views.set_params(connection, [detection])
                 _examined(connection, detection)
                 with _telling(detection, SECONDS):
                     columns = connection.execute(_statement(detection)).description or ()
@@ -261,7 +262,7 @@ def _examined(connection: duckdb.DuckDBPyConnection, detection: Detection) -> No
 
 def _on_its_lines(detection: Detection, sql: str, before: str = "") -> str:
     """The SELECT on the lines it has in its file, so that DuckDB's complaints name those."""
-    return before + "\n" * (detection.sql_line - 1) + sql
+    return before + "\n" * (detection.sql_line - 1) + views.with_params(detection, sql)
 
 
 def _statement(detection: Detection) -> str:

@@ -1,9 +1,9 @@
-"""The activity of past days, gathered: a file an account, in place of a file a day.
+"""Activity, gathered: a file an account for past days, and one for the newest day of all, in place of many.
 
 Baselines look back over months in every run, and opening a file a day and account is most of what that costs, on S3
-more than anywhere. So the rows of past days are kept once more, with the data file that each is of: what the ledger
-does not list is passed over, and what is not gathered yet is read where it is. A copy, then, and never the truth: it
-may be removed at any time, and whoever writes it last is right.
+more than anywhere; of the newest day there is one for every batch. So the rows are kept once more, with the data file
+that each is of: what the ledger does not list is passed over, and what is not gathered yet is read where it is. A copy,
+then, and never the truth: it may be removed at any time, and whoever writes it last is right.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ from kyra_etl.model import DataFile
 log = logs.logger(__name__)
 
 LOOSE = 8
-"""Files of past days that are read one by one before they are gathered with the others."""
+"""Files of an account's past days that are read one by one before they are gathered with the others."""
+
+LOOSE_NEWEST = 60
+"""Files of the newest day, of all accounts, that are read one by one before they are gathered with the others."""
 
 KEPT = timedelta(days=100)
 """How far back rows are kept that nobody asked for this time."""
+
+NEWEST = "newest"
+"""In the place of an account, the newest day of all of them."""
 
 _FILE = "_file"
 _COLUMNS = pa.schema([*ACTIVITY, pa.field(_FILE, pa.string())])
@@ -42,19 +48,19 @@ _FILES = b"files"
 def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
     """Rows of some of these files of activity (schema ACTIVITY), and the files that are to be read besides.
 
-    What is missing of past days is gathered for the next time; the newest day is left alone, since it grows.
+    What is missing is gathered for the next time. The newest day has a file of its own, since it grows.
     """
     today = max((file.date for file in files if file.date), default=date.min)
-    past = defaultdict[str, list[DataFile]](list)
+    groups = defaultdict[str, list[DataFile]](list)
     others: list[DataFile] = []
     for file in files:
-        if file.published and file.account is not None and file.date is not None and file.date < today:
-            past[file.account].append(file)
+        if file.published and file.account is not None and file.date is not None:
+            groups[file.account if file.date < today else NEWEST].append(file)
         else:
             others.append(file)
     tables = [ACTIVITY.empty_table()]
-    for account, own in past.items():
-        rows, missing = _Account(storage, account).rows(own)
+    for name, own in groups.items():
+        rows, missing = _Group(storage, name).rows(own)
         tables.append(rows.select(ACTIVITY.names))
         others += missing
     return pa.concat_tables(tables), others
@@ -62,17 +68,18 @@ def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, lis
 
 def forget(storage: Storage, account: str, before: date) -> None:
     """Let go of what is gathered of an account's days before that one. Raises LakeError."""
-    _Account(storage, account).forget(before)
+    for name in (account, NEWEST):
+        _Group(storage, name).forget(before)
 
 
-class _Account:
-    """One account's file, as it is now."""
+class _Group:
+    """The file of an account's past days, or of everybody's newest day, as it is now."""
 
-    def __init__(self, storage: Storage, account: str) -> None:
-        self._storage, self._account = storage, account
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._storage, self._name = storage, name
         self._filesystem, self._root = storage.filesystem()
         try:
-            with self._filesystem.open_input_file(f"{self._root}/{_path(account)}") as stream:
+            with self._filesystem.open_input_file(f"{self._root}/{_path(name)}") as stream:
                 file = pq.ParquetFile(stream)
                 self._sizes: dict[str, int] = json.loads((file.metadata.metadata or {})[_FILES])
                 self._held = file.read().cast(_COLUMNS)
@@ -82,13 +89,13 @@ class _Account:
     def rows(self, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
         """The rows of these files as far as they are gathered, and the files that are not."""
         missing = [file for file in files if self._sizes.get(file.path) != file.size]
-        if len(missing) > LOOSE and self._is_newest(files):
+        if len(missing) > (LOOSE_NEWEST if self._name == NEWEST else LOOSE) and self._is_newest(files):
             try:
                 self._gather(files, missing)
                 missing = []
             except (OSError, pa.ArrowException, LakeError) as error:
                 # A file may have moved since it was listed, a disk may be full: then they are read as they lie.
-                log.info("Activity of %s was not gathered: %s", self._account, str(error).splitlines()[0])
+                log.info("Activity (%s) was not gathered: %s", self._name, str(error).splitlines()[0])
         wanted = {file.path for file in files if self._sizes.get(file.path) == file.size}
         if wanted == self._sizes.keys():
             return self._held, missing
@@ -113,7 +120,13 @@ class _Account:
         days = {file.path: file.date for file in files if file.date}
         first = min(days.values())
         new = {file.path for file in missing}
-        older = pc.and_(pc.less(self._held["date"], first), pc.greater(self._held["date"], max(days.values()) - KEPT))
+        if self._name == NEWEST:  # of other accounts, which other runs ask for
+            accounts = pa.array(sorted({file.account or "" for file in files}))
+            older = pc.and_(pc.equal(self._held["date"], first), pc.invert(pc.is_in(self._held["account"], accounts)))
+        else:
+            older = pc.and_(
+                pc.less(self._held["date"], first), pc.greater(self._held["date"], max(days.values()) - KEPT)
+            )
         before = set(pc.unique(self._held.filter(older)[_FILE]).to_pylist())
         kept = ({file.path for file in files} - new | before) & self._sizes.keys()
         whole = pa.concat_tables([self._of(kept), *self._read(missing)])
@@ -132,7 +145,7 @@ class _Account:
                 field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows)
                 for field in stored
             }
-            columns |= {"account": pa.repeat(pa.scalar(self._account), rows.num_rows)}
+            columns |= {"account": pa.repeat(pa.scalar(file.account, pa.string()), rows.num_rows)}
             columns |= {"date": pa.repeat(pa.scalar(file.date, pa.date32()), rows.num_rows)}
             columns |= {_FILE: pa.repeat(pa.scalar(file.path), rows.num_rows)}
             yield pa.table({name: columns[name] for name in _COLUMNS.names}).cast(_COLUMNS)
@@ -141,9 +154,9 @@ class _Account:
         staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{secrets.token_hex(8)}.parquet"
         telling = rows.replace_schema_metadata({_FILES: json.dumps(sizes).encode()})
         self._storage.write_parquet(staged, telling, **parquet_options(rows.schema) | {"store_schema": True})
-        self._storage.move(staged, _path(self._account))
+        self._storage.move(staged, _path(self._name))
         self._held, self._sizes = rows, sizes
 
 
-def _path(account: str) -> str:
-    return f"{layout.GATHERED_DIR}/activity/{account}.parquet"
+def _path(name: str) -> str:
+    return f"{layout.GATHERED_DIR}/activity/{name}.parquet"

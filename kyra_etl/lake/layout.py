@@ -6,6 +6,7 @@
     _staging/<batch>-<attempt>/<the same paths>                       written, not yet published
     _replaced/<the same paths>                                        files that others took the place of; see maintain
     _gathered/activity/<account>.parquet                              past days' activity once more, for baselines
+    _gathered/events/<first>-<last>-<which>.parquet                   the newest runs' events once more, for look-backs
     _kyra.json                                                        which state owns the lake
 
 Names come from the batch alone, so doing a batch again writes the same names; those of a swap (a compaction …) are its

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import duckdb
@@ -29,8 +30,11 @@ SHARED = 1_000_000
 _NEEDED = ("account", "event_id", "event_time", "event_name", "batch_id")
 """Columns that the engine itself reads."""
 
-_NEAR = timedelta(minutes=45)
+_NEAR = timedelta(minutes=60)
 """The widest lookback that events of any name are held for; those of some names are held for any."""
+
+_ALIKE = 1.5
+"""Spans of so many times their length together are taken as one; what lies between them changes no finding."""
 
 _SPANS = 50
 """Spans of time that are spelt out in SQL; more are joined."""
@@ -40,7 +44,13 @@ class Committed(Protocol):
     """What the engine asks of the ledger."""
 
     def data_files(
-        self, kind: str, *, accounts: Collection[str] | None, first: date | None, last: date | None
+        self,
+        kind: str,
+        *,
+        accounts: Collection[str] | None,
+        first: date | None,
+        last: date | None,
+        times: tuple[datetime, datetime] | None,
     ) -> Sequence[DataFile]: ...
 
     def historical_batches(self, batch_ids: Iterable[str]) -> set[str]: ...
@@ -73,7 +83,9 @@ class _Shared:
     learning: tuple[Detection, ...] = ()
     """Those with a baseline."""
     tables: dict[str, bool] = field(default_factory=dict)
-    files: dict[tuple[str, date, date], list[DataFile]] = field(default_factory=dict)
+    reach: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """From when to when anybody looks, by the kind of files."""
+    files: dict[str, tuple[datetime, datetime, list[DataFile]]] = field(default_factory=dict)
 
 
 class Relations:
@@ -93,6 +105,8 @@ class Relations:
         self._seen: list[_Seen] = []
         self._chosen: frozenset[str] | None = frozenset()
         self._taken_rows = 0
+        self.copies = True
+        """Whether copies of recent events are read; not after something could not be."""
         self.rows = 0
         """Rows that the last detection looked at, as far as they were read for it."""
         self._execute(f"CREATE OR REPLACE TEMP TABLE _no_activity AS {reading(ACTIVITY, ())}")
@@ -115,6 +129,8 @@ class Relations:
         small = self._taken_rows <= IN_MEMORY
         self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {source if small else reading(EVENTS, ())}")
         self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else source}")
+        if small and sum(file.rows for file in files) == self._taken_rows:
+            self._lake.keep_recent(files, self._connection.table("_held").to_arrow_table())
         self._chosen = frozenset()
         self._seen = [
             _Seen(*row)
@@ -123,11 +139,14 @@ class Relations:
             ).fetchall()
         ]
         awake = [each for each in detections if self._concerning(each, None)]
-        around = (each for each in awake if each.lookback and not each.on_alerts and self._trusted(each))
-        self._shared = _Shared(
-            around=tuple(each for each in around if each.only_named or each.lookback <= _NEAR),
-            learning=tuple(each for each in awake if each.baseline),
-        )
+        looking = [each for each in awake if each.lookback and _looks(each)]
+        learning = tuple(each for each in awake if each.baseline)
+        around = (each for each in looking if self._trusted(each) and (each.only_named or each.lookback <= _NEAR))
+        self._shared = _Shared(around=tuple(around), learning=learning)
+        if looking:
+            self._shared.reach["events"] = self._reach(looking)
+        if learning:
+            self._shared.reach["activity"] = self._learnt(learning)
 
     def span(self) -> tuple[datetime, datetime] | None:
         """When the first and the last of the new events happened."""
@@ -143,9 +162,8 @@ class Relations:
         self._choose(batch_ids)
         self.rows = self._taken_rows
         spans = self._spans(detection, seen, 2 * detection.lookback)
-        around = (
-            self._events(detection, spans) if detection.lookback else f"SELECT {self._columns([detection])} FROM _new"
-        )
+        looks = detection.lookback and _looks(detection)
+        around = self._events(detection, spans) if looks else f"SELECT {self._columns([detection])} FROM _new"
         self._execute(f"CREATE OR REPLACE TEMP VIEW events AS {around}")
         if detection.baseline:
             self._execute(f"CREATE OR REPLACE TEMP VIEW activity AS {self._activity(detection, spans)}")
@@ -157,8 +175,8 @@ class Relations:
         """The columns they may read: what is never mentioned cannot be missed, and costs to bind and to hold."""
         if not all(map(self._trusted, detections)):
             return "*"
-        words = set(re.findall(r"\w+", " ".join(each.sql for each in detections)))
-        return ", ".join(name for name in EVENTS.names if name in words or name in _NEEDED)
+        words = set(_NEEDED).union(*(_words(each.sql) for each in detections))
+        return ", ".join(name for name in EVENTS.names if name in words)
 
     def _choose(self, batch_ids: Collection[str] | None) -> None:
         """Make `_new`: the new events of these batches, or all."""
@@ -211,10 +229,14 @@ class Relations:
         self.rows = sum(file.rows for file in files)
         if detection in shared.around and self._share_around():
             return f"SELECT {self._columns([detection])} FROM _around AS e WHERE {within}"
-        source = reading(EVENTS, self._lake.readable(files))
+        source = self._nearby(files, first, last)
         return f"SELECT * FROM ({source}) AS e WHERE {_between(first, last)} AND {within}"
 
     def _within(self, spans: Sequence[Span]) -> str:
+        first, last = min(span.first for span in spans), max(span.last for span in spans)
+        if len(spans) * (last - first) <= _ALIKE * sum((span.last - span.first for span in spans), timedelta()):
+            # Every account's new events are of the same minutes: one comparison a row, not one an account.
+            return f"account IN ({_listed({span.account for span in spans})}) AND {_between(first, last)}"
         if len(spans) <= _SPANS:
             times = (_between(span.first, span.last) for span in spans)
             each = (f"(account = {literal(span.account)} AND {time})" for span, time in zip(spans, times, strict=True))
@@ -247,19 +269,31 @@ class Relations:
                 )
                 if wide:
                     wanted += f" OR {_between(*self._reach(wide))}"
-                source = f"SELECT {self._columns(sharing)} FROM ({reading(EVENTS, self._lake.readable(files))})"
+                source = f"SELECT {self._columns(sharing)} FROM ({self._nearby(files, first, last)})"
                 where = f"{_between(first, last)} AND ({wanted})"
                 self._execute(f"CREATE OR REPLACE TEMP TABLE _around AS {source} WHERE {where}")
         return tables["_around"]
 
+    def _nearby(self, files: Sequence[DataFile], first: datetime, last: datetime) -> str:
+        """SQL of the rows of these files, from copies of whole runs where there are any."""
+        accounts = {seen.account for seen in self._seen}
+        if not self.copies:
+            return reading(EVENTS, self._lake.readable(files))
+        copies, stood_for = self._lake.kept_recent(self._files("events", first, last), accounts, first, last)
+        others = reading(EVENTS, self._lake.readable(file for file in files if file.path not in stood_for))
+        if not copies:
+            return others
+        kept = f"SELECT * FROM read_parquet([{_listed(copies)}], hive_partitioning = false)"
+        return f"{others} UNION ALL BY NAME {kept}"
+
     def _reach(self, detections: Sequence[Detection]) -> tuple[datetime, datetime]:
         """From when to when they look around the new events."""
-        spans = [
-            (seen.first - 2 * each.lookback, seen.last + 2 * each.lookback)
-            for each in detections
-            for seen in self._concerning(each, None)
-        ]
-        return min(first for first, _ in spans), max(last for _, last in spans)
+        reached = []
+        for each in detections:
+            seen = self._concerning(each, None)
+            reached.append(min(one.first for one in seen) - 2 * each.lookback)
+            reached.append(max(one.last for one in seen) + 2 * each.lookback)
+        return min(reached), max(reached)
 
     def _activity(self, detection: Detection, spans: Sequence[Span]) -> str:
         accounts = {span.account for span in spans}
@@ -277,10 +311,7 @@ class Relations:
         """Read the activity of the accounts with new events, once; False when there is too much of it."""
         tables, learning = self._shared.tables, self._shared.learning
         if "_activity" not in tables:
-            spans = _by_account(self._seen)
-            around = max(2 * each.lookback for each in learning)
-            first, last = _back(spans, max(each.baseline for each in learning))
-            files = self._near("activity", {span.account for span in spans}, first - around, last + around)
+            files = self._near("activity", {seen.account for seen in self._seen}, *self._learnt(learning))
             tables["_activity"] = sum(file.rows for file in files) <= SHARED
             if tables["_activity"]:
                 rows, others = self._lake.gathered(files)
@@ -290,23 +321,46 @@ class Relations:
                 self._connection.unregister("_gathered")
         return tables["_activity"]
 
+    def _learnt(self, learning: Sequence[Detection]) -> tuple[datetime, datetime]:
+        """From when to when the activity reaches that they learn from."""
+        around = max(2 * each.lookback for each in learning)
+        first, last = _back(_by_account(self._seen), max(each.baseline for each in learning))
+        return first - around, last + around
+
     def _near(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[DataFile]:
-        key = kind, first.date(), last.date()
-        if key not in self._shared.files:
-            everybody = {seen.account for seen in self._seen}
-            self._shared.files[key] = list(
-                self._committed.data_files(kind, accounts=everybody, first=first.date(), last=last.date())
-            )
         return [
             file
-            for file in self._shared.files[key]
+            for file in self._files(kind, first, last)
             if file.account in accounts
             and (file.min_time is None or file.min_time <= last)
             and (file.max_time is None or file.max_time >= first)
         ]
 
+    def _files(self, kind: str, first: datetime, last: datetime) -> list[DataFile]:
+        """The files with anything of that time, or more, of all accounts with new events: listed once for everybody."""
+        known = self._shared.files.get(kind)
+        if known is None or first < known[0] or last > known[1]:
+            far = self._shared.reach.get(kind, (first, last))
+            first, last = min(first, far[0]), max(last, far[1])
+            everybody = {seen.account for seen in self._seen}
+            times = (first, last) if kind == "events" else None
+            files = self._committed.data_files(
+                kind, accounts=everybody, first=first.date(), last=last.date(), times=times
+            )
+            known = self._shared.files[kind] = first, last, list(files)
+        return known[2]
+
     def _execute(self, sql: str) -> Any:
         return self._connection.execute(sql)
+
+
+def _looks(detection: Detection) -> bool:
+    return "events" in _words(detection.sql)
+
+
+@cache
+def _words(sql: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", sql))
 
 
 def _by_account(seen: Iterable[_Seen]) -> list[Span]:

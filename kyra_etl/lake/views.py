@@ -64,6 +64,9 @@ _TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.timestamp("us"): "TI
 _TYPES |= {pa.date32(): "DATE", pa.float64(): "DOUBLE", pa.list_(pa.string()): "VARCHAR[]"}
 
 
+_VARIABLE = re.compile(r"getvariable\('(\w+)'\)")
+
+
 def columns_of(schema: pa.Schema) -> dict[str, str]:
     """Column → DuckDB type of a lake schema."""
     return {field.name: _TYPES[field.type] for field in schema}
@@ -120,6 +123,17 @@ def register(
     """Make the relations detections and analysts read, over the URIs of data files and rows of the state."""
     connection.execute(f"CREATE OR REPLACE TEMP VIEW events AS {reading(EVENTS, events)}")
     connection.execute(f"CREATE OR REPLACE TEMP VIEW activity AS {reading(ACTIVITY, activity)}")
+    register_known(connection, trails, accounts, alerts, alert_events)
+
+
+def register_known(
+    connection: duckdb.DuckDBPyConnection,
+    trails: Rows = (),
+    accounts: Rows = (),
+    alerts: Rows = (),
+    alert_events: Rows = (),
+) -> None:
+    """Make the relations of rows of the state alone."""
     register_rows(connection, "trails", TRAILS, trails)
     register_rows(connection, "accounts", ACCOUNTS, accounts)
     register_rows(connection, "alerts", ALERTS, alerts)
@@ -129,10 +143,13 @@ def register(
 def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: Rows) -> None:
     """Make a small temporary table of rows; keys that are no columns are left out."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {_none(columns)}")
-    values = [[row.get(column) for column in columns] for row in rows]
-    if values:
-        marks = ", ".join("?" for _ in columns)
-        connection.executemany(f"INSERT INTO {name} VALUES ({marks})", values)
+    values = [{column: row.get(column) for column in columns} for row in rows]
+    if values:  # through Arrow: as statements, a hundred alerts cost as much as a detection
+        kinds = {text: kind for kind, text in _TYPES.items()}
+        table = pa.Table.from_pylist(values, pa.schema([(column, kinds[kind]) for column, kind in columns.items()]))
+        connection.register(f"_{name}_rows", table)
+        connection.execute(f"INSERT INTO {name} SELECT * FROM _{name}_rows")
+        connection.unregister(f"_{name}_rows")
 
 
 def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path, *, questions: bool = True) -> None:
@@ -141,7 +158,7 @@ def load_macros(connection: duckdb.DuckDBPyConnection, folder: Path, *, question
     Table macros are bound as they are made: the relations they name are made, empty. They answer analysts' questions,
     and are left out unless `questions`.
     """
-    for name, schema in (("events", EVENTS), ("activity", ACTIVITY)):
+    for name, schema in (("events", EVENTS), ("activity", ACTIVITY)) if questions else ():
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {reading(schema, ())}")
     for path in sorted(folder.glob("macros/*.sql")):
         if path.stem == "questions" and not questions:
@@ -175,6 +192,17 @@ def param_settings(detections: Iterable[Detection]) -> list[str]:
         for detection in detections
         for param in detection.params.values()
     ]
+
+
+def with_params(detection: Detection, sql: str) -> str:
+    """SQL of a detection with its tunables in place: text costs less to bind than variables do, and folds."""
+
+    def value(match: re.Match[str]) -> str:
+        param = own.get(match[1])
+        return f"CAST({literal(param.value)} AS {param.sql_type})" if param else match[0]
+
+    own = {detection.variable(param.name): param for param in detection.params.values()}
+    return _VARIABLE.sub(value, sql)
 
 
 def literal(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, case, insert, or_, select, update
 
 from kyra_etl.errors import CommitRefused, StateError, VersionMismatch
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome
@@ -18,6 +18,7 @@ from kyra_etl.state.database import Database, chunks
 
 _files, _partitions, _data_files = tables.log_files, tables.partitions, tables.data_files
 _ever = tables.totals
+_OF_A_FILE = [_data_files.c[field.name] for field in fields(DataFile)]
 
 _SUMS = ("records", "events", "duplicates", "conflicts", "malformed", "expired")
 
@@ -68,19 +69,28 @@ class Commits:
         first: date | None = None,
         last: date | None = None,
         batch_ids: Collection[str] | None = None,
+        times: tuple[datetime, datetime] | None = None,
     ) -> list[DataFile]:
-        """Live files of committed batches, by path: of these accounts, batches, dates `first` to `last` inclusive."""
-        query = select(_data_files).where(_data_files.c.live, _data_files.c.kind == kind)
+        """Live files of committed batches, by path: of these accounts, batches, dates `first` to `last` inclusive.
+
+        With `times`, those that may hold an event from the one to the other.
+        """
+        query = select(*_OF_A_FILE).where(_data_files.c.live, _data_files.c.kind == kind)
         if first is not None:
             query = query.where(_data_files.c.date >= first)
         if last is not None:
             query = query.where(_data_files.c.date <= last)
+        if times is not None:
+            earliest, latest = _data_files.c.min_time, _data_files.c.max_time
+            query = query.where(
+                or_(earliest.is_(None), earliest <= times[1]), or_(latest.is_(None), latest >= times[0])
+            )
         queries = [query]
         for column, values in ((_data_files.c.account, accounts), (_data_files.c.batch_id, batch_ids)):
             if values is not None:
                 queries = [q.where(column.in_(some)) for q in queries for some in chunks(sorted(set(values)))]
         with self._database.read() as connection:
-            files = [data_file(row) for one in queries for row in connection.execute(one).mappings()]
+            files = [DataFile(*row) for one in queries for row in connection.execute(one)]
         return sorted(files, key=lambda file: file.path)
 
     def files_of_batch(self, batch_id: str) -> tuple[list[DataFile], int]:
@@ -110,12 +120,10 @@ class Commits:
         Whoever moves them moves the replaced ones first: a glob may lack events, never see them twice.
         """
         c = _data_files.c
-        # Wrapped, or SQLite might take the index that leads through everything that is in the lake.
-        live, published = (func.coalesce(column, column) for column in (c.live, c.published))
         with self._database.read() as connection:
             replaced, waiting = (
                 [data_file(row) for row in connection.execute(select(_data_files).where(*which)).mappings()]
-                for which in ((~c.live, published), (live, ~c.published))
+                for which in ((~c.live, c.published), (c.live, ~c.published))
             )
         return sorted(replaced, key=lambda file: file.path), sorted(waiting, key=lambda file: file.path)
 

@@ -290,10 +290,9 @@ data_files = Table(
     Column("replaced_by", Str, ForeignKey("swaps.swap_id")),
     Column("replaced_at", Time),
     CheckConstraint("(batch_id IS NULL) != (swap_id IS NULL)", name="origin"),
-    Index(None, "kind", "account", "date"),
+    Index(None, "live", "account", "date", "kind"),
+    Index(None, "live", "published"),
     Index(None, "batch_id"),
-    Index(None, "published"),
-    Index(None, "live"),
     Index(None, "replaced_by"),
 )
 

@@ -120,7 +120,8 @@ class Tallies:
         c, folders = tables.data_files.c, tables.checkpoints.c
         accounts = select(folders.account).where(folders.integration == integration).distinct().subquery()
         # Of each account by itself: grouped, every day of it would be read.
-        first = select(func.min(c.date)).where(c.kind == "activity", c.account == accounts.c.account).scalar_subquery()
+        own = c.live, c.account == accounts.c.account, c.kind == "activity"
+        first = select(func.min(c.date)).where(*own).scalar_subquery()
         with self._database.read() as connection:
             return {account: day for account, day in connection.execute(select(accounts.c.account, first)) if day}
 

@@ -89,6 +89,25 @@ def test_evidence_counts_once_whichever_part_comes_late(house: House, late: str)
     assert alert.event_ids == ("a", "b")
 
 
+def test_copies_of_recent_events_change_nothing_and_a_damaged_one_stops_nothing(house: House) -> None:
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR") + " WHERE event_name = 'New'"
+    write_detection(house.detections, "one_thing", more='-- lookback = "30m"\n', sql=counting)
+    elsewhere = record("Old", "10:00:00", "far", recipientAccountId="444455556666")
+    house.load(record("Old", "10:00:00", "a"), elsewhere)
+    house.load(record("Old", "10:01:00", "b"), elsewhere | {"eventID": "farther"})
+    copies = sorted(house.lake.storage.sizes("_gathered/events"))
+    assert len(copies) == 2
+
+    house.load(record("New", "10:02:00", "c"))
+    path = Path(house.lake.uri(copies[1]))
+    whole = path.read_bytes()
+    path.write_bytes(b"PAR1" + b"x" * (len(whole) // 2) + whole[len(whole) // 2 + 4 :])
+    report = house.load(record("New", "11:00:30", "d"))
+
+    assert report.detect.failed == ()
+    assert sorted(alert.summary for alert in house.state.alerts.list()) == ["3", "3"]
+
+
 def test_events_reach_twice_the_lookback_and_no_further(house: House) -> None:
     counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR") + " WHERE event_name = 'New'"
     old = [record("Old", at, at) for at in ("08:59:59", "09:00:00", "10:30:00", "11:00:00", "11:00:01")]

@@ -67,12 +67,12 @@ def test_what_was_replaced_is_no_longer_given(lake: Lake) -> None:
 
     rows, others = asked(lake, now)
 
-    assert (rows, others) == (expected([*files[:3], *files[4:-1]]), [files[-1], compacted])
+    assert (rows, others) == (expected([*files[:3], *files[4:-1]]), [compacted, files[-1]])
 
 
 def test_few_files_are_not_worth_it_and_unpublished_ones_never_taken(lake: Lake) -> None:
     files = days(lake, gathered.LOOSE + 1)
-    assert asked(lake, files) == ([], [files[-1], *files[:-1]])
+    assert asked(lake, files) == ([], files)
 
     staged = [
         DataFile("activity", f"x{n}", "_staging/x", 1, 9, ACCOUNT, DAY - timedelta(days=n), published=False)
@@ -81,13 +81,30 @@ def test_few_files_are_not_worth_it_and_unpublished_ones_never_taken(lake: Lake)
     assert asked(lake, [*staged, files[-1]]) == ([], [*staged, files[-1]])
 
 
+def test_the_newest_day_s_many_files_are_read_once_too_and_other_accounts_stay(lake: Lake) -> None:
+    accounts = [f"{number:012}" for number in range(4)]
+    files = [write(lake, DAY, f"batch-{n}", account=accounts[n % 4]) for n in range(4 * gathered.LOOSE_NEWEST)]
+    mine, others = [[file for file in files if (file.account in accounts[:2]) is own] for own in (True, False)]
+
+    assert asked(lake, mine) == (expected(mine), [])
+    assert asked(lake, others) == (expected(others), [])
+    for file in files:
+        lake.storage.remove(file.path)
+    assert asked(lake, files) == (expected(files), [])
+    late = write(lake, DAY, "late")
+    assert asked(lake, [*files, late]) == (expected(files), [late])
+    tomorrow = write(lake, DAY + timedelta(days=1))
+    assert asked(lake, [*files[:3], tomorrow]) == ([], [*files[:3], tomorrow])
+    assert list(lake.storage.sizes("_gathered")) == ["_gathered/activity/newest.parquet"]
+
+
 def test_looking_at_the_past_leaves_the_present_gathered(lake: Lake) -> None:
     before, files = days(lake, 12, DAY - timedelta(days=300)), days(lake, 12)
     asked(lake, files)
 
     rows, others = asked(lake, before)
 
-    assert (rows, sorted(others, key=lambda one: one.path)) == ([], before)
+    assert (rows, others) == ([], before)
     assert asked(lake, files) == (expected(files[:-1]), files[-1:])
 
 
@@ -124,7 +141,7 @@ def test_what_retention_takes_away_is_not_left_in_the_copy(lake: Lake) -> None:
     for file in files[10:-1]:
         lake.storage.remove(file.path)
 
-    assert asked(lake, files[:10]) == ([], [files[9], *files[:9]])
+    assert asked(lake, files[:10]) == ([], files[:10])
     assert asked(lake, files[10:]) == (expected(files[10:-1]), files[-1:])
     lake.forget_gathered("999999999999", DAY)
 

@@ -18,8 +18,9 @@ HISTORY += ("alert_events", "alert_moves")
 
 ENDLESS = re.compile(
     rf"SCAN ({'|'.join(HISTORY)})\b|SEARCH log_files USING .*INDEX \w+ \(integration=\?( AND bucket=\?)?\)"
+    r"|SEARCH data_files USING .*INDEX \w+ \((live|published)=\?\)"
 )
-"""Reading all of such a table, or all that one integration ever had."""
+"""Reading all of such a table, or all that one integration ever had, or all that is in the lake."""
 
 
 def test_no_query_of_a_run_reads_a_table_of_history_from_end_to_end(kyra_home: Path) -> None:

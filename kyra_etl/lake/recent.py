@@ -117,7 +117,7 @@ def _copies(storage: Storage) -> list[_Copy]:
 
 
 def _covered(storage: Storage, copy: _Copy) -> list[tuple[str, int, str, str, str]]:
-    """The data files that a copy is of: path, size, account, first and last time; none when another version wrote it."""
+    """The data files that a copy is of: path, size, account, first and last time; none if another version wrote it."""
     filesystem, root = storage.filesystem()
     try:
         with filesystem.open_input_file(f"{root}/{copy.path}") as stream:

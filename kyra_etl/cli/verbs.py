@@ -38,6 +38,20 @@ class _Verbs(typer.core.TyperGroup):
         super().__init__(commands={name: commands[name] for name in _ORDER}, **attributes)
 
 
+class _Statement(typer.core.TyperCommand):
+    """A statement may begin with a comment of SQL: no name of an option has white space in it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = next((each for each in args if each == "--" or _is_comment(each)), "--")
+        if first != "--":
+            args = [*(each for each in args if each is not first), "--", first]
+        return super().parse_args(ctx, args)
+
+
+def _is_comment(argument: str) -> bool:
+    return argument.startswith("--") and any(map(str.isspace, argument.partition("=")[0]))
+
+
 app = typer.Typer(
     cls=_Verbs,
     help="AWS CloudTrail into a lake that loses nothing, with detections that fire.",
@@ -78,7 +92,7 @@ app.command()(status.status)
 app.command()(costs.costs)
 app.command()(metrics.metrics)
 app.command(context_settings={"ignore_unknown_options": True})(ask.search)
-app.command()(ask.sql)
+app.command(cls=_Statement)(ask.sql)
 app.command()(ask.shell)
 app.command()(explain.explain)
 app.add_typer(quarantine.app, name="quarantine")

@@ -146,6 +146,21 @@ def test_query_from_standard_input(loaded: Kyra, monkeypatch: pytest.MonkeyPatch
     assert loaded("sql", "-", "--json").json == [{"one": 1}]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["-- how many?\nSELECT 1 AS one", "--a = b\nSELECT 1 AS one", "---- how many? ----\nSELECT 1 AS one"],
+    ids=["blank", "equals", "dashes"],
+)
+def test_a_statement_may_begin_with_a_comment(kyra: Kyra, statement: str) -> None:
+    assert kyra("sql", statement, "--json").json == [{"one": 1}]
+    assert kyra("sql", "--format", "json", "--limit", 1, statement).json == [{"one": 1}]
+    assert kyra("sql", "--json", "--", statement).json == [{"one": 1}]
+
+
+def test_an_option_that_does_not_exist_is_no_comment(kyra: Kyra) -> None:
+    assert kyra("sql", "--jsn", "SELECT 1").error.startswith("No such option: --jsn")
+
+
 def test_search_finds_what_the_customer_looks_for(kyra: Kyra, bucket: Path) -> None:
     kyra("integration", "add", "prod", "--bucket", bucket.as_uri())
     kyra("sync", "prod")

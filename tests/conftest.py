@@ -51,6 +51,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Nothing waits for the disk: what that guards against is a loss of power, and no test makes one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def kyra_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty KYRA_HOME, also for processes the test starts."""
@@ -85,6 +93,12 @@ def moto_server() -> Iterator[str]:
     yield f"http://{host}:{port}"
     server.stop()
     patch.undo()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 asks again at once: for what never answers, or only with an error."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -15,17 +15,14 @@ from typing import Any
 
 import pytest
 
-from kyra_etl import resources
-from kyra_etl.cases import Bench, Case, load_cases
+from kyra_etl.cases import Bench, Case
 from kyra_etl.detect import detect_window
-from kyra_etl.detection.rule import Corpus
 from kyra_etl.lake import open_lake
 from kyra_etl.load import load
 from kyra_etl.model import SEVERITIES, Alert, Limits, Window
 from kyra_etl.state import State
+from tests.corpus import CASES, CORPUS
 
-CORPUS = Corpus.load([resources.detections_dir()])
-CASES = load_cases([resources.cases_dir()])
 NOW = datetime(2026, 11, 1)
 
 Record = dict[str, Any]
@@ -173,13 +170,18 @@ HEADERS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with Bench() as bench:
+        yield bench
+
+
 @pytest.mark.parametrize("case", HEADERS, ids=str)
-def test_headers_in_lists_are_read_alike(case: Case) -> None:
+def test_headers_in_lists_are_read_alike(case: Case, bench: Bench) -> None:
     detection = CORPUS.get(case.detection)
     old = [
         {**event, "requestParameters": listed(event["requestParameters"])} if event.get("requestParameters") else event
         for event in case.events
     ]
 
-    with Bench() as bench:
-        assert essence(bench.deliver(case, detection, [old])) == essence(bench.deliver(case, detection, [case.events]))
+    assert essence(bench.deliver(case, detection, [old])) == essence(bench.deliver(case, detection, [case.events]))

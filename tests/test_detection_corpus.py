@@ -13,16 +13,13 @@ import duckdb
 import pytest
 
 from kyra_etl import resources
-from kyra_etl.cases import load_cases
 from kyra_etl.detection.attack import table
 from kyra_etl.detection.review import lint
-from kyra_etl.detection.rule import Corpus, Detection
+from kyra_etl.detection.rule import Detection
 from kyra_etl.lake.engine import problems
 from kyra_etl.lake.views import load_macros, register
 from kyra_etl.model import SEVERITIES
-
-CORPUS = Corpus.load([resources.detections_dir()])
-CASES = load_cases([resources.cases_dir()])
+from tests.corpus import CASES, CORPUS
 
 KNOWN_BY = {
     "root_account_usage": "T1078.004",

@@ -7,13 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from kyra_etl import resources
-from kyra_etl.cases import Bench, Case, Result, load_cases
-from kyra_etl.detection.rule import Corpus
+from kyra_etl.cases import Bench, Case, Result
 from kyra_etl.model import SEVERITIES, Alert
+from tests.corpus import CASES, CORPUS
 
-CORPUS = Corpus.load([resources.detections_dir()])
-CASES = load_cases([resources.cases_dir()])
 IN_PARTS = [case for case in CASES if 1 < len(case.events) <= 3 and not CORPUS.get(case.detection).baseline]
 
 

@@ -12,13 +12,7 @@ from evaluation.guards import GUARDS, Guard, tried
 from evaluation.mutation import TARGET, equivalents, mutants, survey
 from evaluation.parts import boogy_parser, calm, invictus, recorded, stratus, verified
 from evaluation.road import USER_AGENT, neutral, play
-from kyra_etl import resources
-from kyra_etl.cases import load_cases
-from kyra_etl.detection.rule import Corpus
-
-CORPUS = Corpus.load([resources.detections_dir()])
-CASES = load_cases([resources.cases_dir()])
-
+from tests.corpus import CASES, CORPUS
 
 # ── the benign organization ──
 

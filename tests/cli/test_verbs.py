@@ -189,7 +189,8 @@ SECRETS = (planted.EXTERNAL_ID, planted.QUEUE_URL)
 ROLE = "arn:aws:iam::111122223333:role/reader"
 
 
-def test_external_id_is_shown_by_policy_alone(kyra: Kyra, kyra_home: Path) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_external_id_is_shown_by_policy_alone(kyra: Kyra) -> None:
     added = kyra(
         "integration", "add", "prod", "--bucket", "example-logs", "--role-arn", ROLE, "--external-id", SECRETS[0],
         "--queue-url", SECRETS[1], "--sns-topic-arn", "arn:aws:sns:eu-west-1:111122223333:topic", "--json",

@@ -10,15 +10,11 @@ from typing import Any
 
 import pytest
 
-from kyra_etl import resources
-from kyra_etl.cases import load_cases
 from kyra_etl.detect import detect_window
-from kyra_etl.detection.rule import Corpus
 from kyra_etl.lake import relations
 from kyra_etl.model import SEVERITIES, Alert, Window
+from tests.corpus import CASES, CORPUS
 from tests.detection.making import House
-
-CORPUS = Corpus.load([resources.detections_dir()])
 
 LEARNING = frozenset(detection.id for detection in CORPUS.detections if detection.baseline)
 """First-seen detections: evidence that comes late may add alerts or raise them, never take one away."""
@@ -32,7 +28,7 @@ Essence = dict[str, tuple[Any, ...]]
 def _records() -> list[Mapping[str, Any]]:
     """What wakes every detection: the events of its first case that fires without a history."""
     first: dict[str, tuple[Mapping[str, Any], ...]] = {}
-    for case in load_cases([resources.cases_dir()]):
+    for case in CASES:
         plain = not (case.history or case.params or case.trails or case.accounts or case.alerts)
         if case.fires and plain and len(case.events) <= 20:
             first.setdefault(case.detection, case.events)

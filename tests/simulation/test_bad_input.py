@@ -251,6 +251,7 @@ def matrix(moto_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("KYRA_HOME", str(home))
+        patch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0)
         _settings(home, url, CEILING)
         s3 = boto3.client("s3", endpoint_url=moto_server)
         s3.create_bucket(Bucket="logs")

@@ -5,6 +5,7 @@ No test reads the developer's AWS configuration, KYRA_* settings or ~/.kyra.
 
 from __future__ import annotations
 
+import functools
 import os
 import urllib.request
 from collections.abc import Generator, Iterator, Mapping
@@ -56,6 +57,16 @@ def unsynced() -> Iterator[None]:
     """Nothing waits for the disk: what that guards against is a loss of power, and no test makes one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models() -> Iterator[None]:
+    """boto3's descriptions of AWS are read once, where each session would read its own: half of what a client costs."""
+    import botocore.session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(botocore.session.create_loader))
         yield
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
+import prefect
 from prefect import get_client, serve
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -18,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
@@ -26,6 +30,7 @@ from flows.check import check
 from flows.maintain import maintain
 from flows.sync import sync
 from kyra_etl import config
+from kyra_etl.errors import ConfigError, KyraError
 
 log = logging.getLogger("kyra_etl.flows")
 
@@ -110,21 +115,61 @@ def _in(*types: StateType) -> FlowRunFilterState:
     return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
 
 
-def main() -> None:
+def require_server() -> None:
+    """Raise KyraError when no Prefect server is there, ConfigError when it is not one for the Prefect here.
+
+    A newer server of the same major version does; of an older one Prefect itself says that anything may happen.
+    """
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise ConfigError(
+            "PREFECT_API_URL is not set.", "Set it to your Prefect server, or run `kyra serve`, which brings one."
+        )
+    shown = re.sub("//[^/]*@", "//", url)  # without a password
+    with get_client(sync_client=True) as client:
+        try:
+            theirs = str(client.api_version())
+        except Exception as error:
+            raise KyraError(
+                f"No Prefect server answers at {shown} ({type(error).__name__}).",
+                "Start it, or mend PREFECT_API_URL; nothing is lost meanwhile.",
+            ) from None
+    server, here = _release(theirs), _release(prefect.__version__)
+    if server is None or server[0] != here[0] or server < here:
+        raise ConfigError(
+            f"The Prefect server at {shown} is of version {theirs[:20]}; the Prefect here is {prefect.__version__}.",
+            f"Bring the server to {prefect.__version__} or a later {here[0]}.x, then start this again.",
+        )
+
+
+def _release(version: str) -> tuple[int, int] | None:
+    """Major and minor version; None of what is no version."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def main() -> int:
     """Register the deployments, then run what is due until told to stop."""
+    try:
+        require_server()
+        settings = config.load()
+    except KyraError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     close_stale_runs(datetime.now(UTC))
     stopped = Event()
     Thread(target=_call_off_from_now_on, args=(stopped,), daemon=True).start()
     # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
     serve(
-        *deployments(config.load().sync_seconds),
+        *deployments(settings.sync_seconds),
         pause_on_shutdown=False,
         print_starting_message=False,
         limit=PROCESSES,
     )
     stopped.set()
     close_stale_runs(datetime.now(UTC))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
-from kyra_etl import config, wiring
+from kyra_etl import config
 from kyra_etl.errors import ConfigError, KyraError
 from kyra_etl.logs import JsonLines
 
@@ -51,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         settings = config.load()
-        _require_state(settings)
         serve(settings, port or settings.serve_port)
     except KyraError as error:
         sys.stderr.write(f"{error}\n")
@@ -220,12 +219,6 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _require_state(settings: config.Config) -> None:
-    """Open the state database once, so that what is wrong with it shows here and not in every run to come."""
-    with wiring.open(settings) as parts:
-        log.debug("The state database is %s.", parts.state.id)
-
-
 def _require_free(port: int, setting: str, other: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,8 +233,7 @@ def _require_free(port: int, setting: str, other: str) -> None:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the directory for ourselves; the system lets go of the lock however we end."""
-    _make(directory)
-    with (directory / "serve.lock").open("w") as lock:
+    with _opened(directory / "serve.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -251,22 +243,25 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _make(directory: Path) -> None:
+def _opened(path: Path) -> IO[bytes]:
+    """A file to append to, made with its folder if it is not there."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab", buffering=0)
     except OSError as error:
         raise ConfigError(
-            f"{directory} cannot be made: {error.strerror}.", "Set KYRA_HOME to a folder that can be written."
+            f"{path} cannot be written: {error.strerror}.",
+            "Make room, or set KYRA_HOME to a folder that this user may write.",
         ) from None
 
 
 @contextmanager
 def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
     """The one log file, for the children's output and our own lines, which also go to standard error."""
-    _make(path.parent)
-    if path.exists() and path.stat().st_size > LOG_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
-    with path.open("ab", buffering=0) as output:
+    with suppress(OSError):
+        if path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_name(path.name + ".1"))
+    with _opened(path) as output:
         stamped, plain = logging.FileHandler(path), logging.StreamHandler()
         lines = logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s")
         stamped.setFormatter(JsonLines() if is_json else lines)

@@ -99,6 +99,11 @@ class Parts:
         self.lake.claim(self.state.id)
         return Kit(self.lake, self.state, None, self.config.limits, self.clock, progress)
 
+    def require_usable(self) -> None:
+        """Raise what would fail every run to come: a state that cannot be written, a lake that is not ours …"""
+        self.state.require_writable()
+        self.for_run()
+
     def close(self) -> None:
         """Let go of the state database, if it was opened."""
         if "state" in self.__dict__:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kyra_etl import config, resources
+from kyra_etl import config, resources, wiring
 
 
 def serve(
@@ -21,6 +21,9 @@ def serve(
     Prefect's page also starts backfills, with a form for their dates. Ctrl-C ends everything.
     """
     settings = config.load()
+    env = config.child_environment(settings.home, resources.flows_root())
+    with wiring.open(settings) as parts:  # here, because what it imports is gone once this program is another one
+        parts.require_usable()
     command = [sys.executable, "-m", "flows.serve", *(["--port", str(port)] if port else [])]
     sys.stdout.flush()
-    os.execve(sys.executable, command, config.child_environment(settings.home, resources.flows_root()))
+    os.execve(sys.executable, command, env)

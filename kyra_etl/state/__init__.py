@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from types import TracebackType
 
-from sqlalchemy import select
+from sqlalchemy import false, select
 
 from kyra_etl.state import tables
 from kyra_etl.state.absences import Absence, Absences
@@ -59,6 +59,12 @@ class State:
         except BaseException:
             database.close()
             raise
+
+    def require_writable(self) -> None:
+        """Raises StateError when this user may only read it, or nobody can write just now."""
+        with self._database.write() as connection:
+            for table in tables.metadata.sorted_tables:
+                connection.execute(table.delete().where(false()))
 
     def now(self) -> datetime:
         """The database's clock, naive UTC."""

@@ -18,7 +18,7 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("unable to open database file", "disk i/o error"),
         "cannot be opened",
-        "Check that the path is a file, and that this user may read and write it and its folder.",
+        "Check that its disk has room, that the path is a file, and that this user may write it and its folder.",
     ),
     (
         ("file is not a database", "malformed", "file is encrypted"),

@@ -80,6 +80,7 @@ def test_malformed_date_in_a_record_is_counted(kyra: Kyra, tmp_path: Path) -> No
     [
         (("backfill", "prod", "--from", "2026-02-30"), "'2026-02-30' is not a time."),
         (("backfill", "prod", "--from", "2026-02-03", "--to", "2026-02-01"), "The range from 2026-02-03 to 2026-02-01"),
+        (("backfill", "prod", "--from", "2999-01-01", "--to", "2999-02-01"), "The range lies in the future."),
         (("backfill", "prod"), "backfill needs --from (or --from-history)."),
         (("detect", "--from", "soon"), "'soon' is not a time."),
         (("detect", "--dry-run"), "--dry-run needs a range of days."),
@@ -112,6 +113,16 @@ def test_wrong_command_is_told_in_one_line(kyra: Kyra, bucket: Path, command: tu
 
     assert ran.code == 2
     assert said in ran.error
+
+
+def test_backfill_of_days_without_log_files_says_so(kyra: Kyra, bucket: Path) -> None:
+    assert kyra("integration", "add", "prod", "--bucket", bucket.as_uri()).code == 0
+    ran = kyra("backfill", "prod", "--from", "2020-01-01", "--to", "2020-01-03")
+    planned = kyra("backfill", "prod", "--from", "2020-01-01", "--to", "2020-01-03", "--plan")
+
+    assert ran.code == 0
+    assert "no log file of these days" in ran.out + ran.err
+    assert planned.out.startswith("0 log files to load")
 
 
 def test_error_with_json_is_still_one_line_and_no_document(kyra: Kyra) -> None:

@@ -106,7 +106,7 @@ def test_serve_becomes_the_flows_program(kyra_home: Path, monkeypatch: pytest.Mo
     (flows / "serve.py").write_text(
         "import os, sys\nprint(sys.argv[1:], os.environ['KYRA_HOME'], os.getcwd())\nsys.exit(7)\n"
     )
-    program = f"from pathlib import Path\nfrom kyra_etl import cli, resources\nresources.root = lambda: Path({str(flows.parent)!r})\ncli.run(['serve', '--port', '4300'])"  # noqa: E501
+    program = f"from pathlib import Path\nfrom kyra_etl import cli, resources\nresources.flows_root = lambda: Path({str(flows.parent)!r})\ncli.run(['serve', '--port', '4300'])"  # noqa: E501
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
 
     assert ran.returncode == 7

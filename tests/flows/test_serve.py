@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -10,12 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
-from flows import serve
+from flows import deployments, serve
 from kyra_etl.errors import ConfigError
+from kyra_etl.lake import open_lake
 from kyra_etl.state import State, schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,12 +64,16 @@ time.sleep(60)
 """
 
 
+def kyra_serve(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`kyra serve` where something stands in its way."""
+    command = [sys.executable, "-m", "kyra_etl", "serve", *options]
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+
+
 def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server((serve.HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        ran = subprocess.run(
-            [sys.executable, "-m", "flows.serve", "--port", str(port)], cwd=ROOT, capture_output=True, text=True
-        )
+        ran = kyra_serve("--port", str(port))
 
     assert ran.returncode == 2
     assert ran.stderr.startswith(f"Port {port} (serve_port) cannot be used")
@@ -79,30 +88,101 @@ def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.C
         ({"STATE_URL": "postgresql://kyra:word@127.0.0.1:9/kyra"}, 1, "127.0.0.1:9/kyra cannot be reached"),
         ({"STATE_URL": "{home}/newer.db"}, 1, "newer.db was made by a newer kyra-etl (schema 9999"),
         ({"STATE_URL": "{home}/kyra.toml"}, 1, "kyra.toml is not a database, or is damaged. Check the path"),
+        ({"STATE_URL": "{home}/other.db"}, 1, "lake belongs to another state database. Point `state_url` at"),
         ({"SYNC_SECOND": "10"}, 2, "There is no setting KYRA_SYNC_SECOND (in the environment). Did you mean"),
         ({"SYNC_SECONDS": "5"}, 2, "KYRA_SYNC_SECONDS in the environment must be a whole number from 10"),
         ({"HOME": "{home}/kyra.toml", "STATE_URL": "{home}/state.db"}, 2, "cannot be"),
     ],
-    ids=lambda value: next(iter(value)) + next(iter(value.values()))[:10] if isinstance(value, dict) else "",
+    ids=["mysql", "no server", "newer", "no database", "another lake", "no setting", "too often", "no folder"],
 )
 def test_what_is_wrong_shows_before_anything_is_started(
     kyra_home: Path, settings: dict[str, str], code: int, says: str
 ) -> None:
     (kyra_home / "kyra.toml").write_text("# a file that is no database, and no folder\n" * 50)
     State.open(str(kyra_home / "newer.db")).close()
+    with State.open(str(kyra_home / "its.db")) as state:
+        open_lake(str(kyra_home / "lake")).claim(state.id)
     with sqlite3.connect(kyra_home / "newer.db") as connection:
         connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
     connection.close()
     env = {f"KYRA_{name}": value.format(home=kyra_home) for name, value in settings.items()}
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "flows.serve"], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
-    )
+    ran = kyra_serve(**env)
 
     assert (ran.returncode, len(ran.stderr.splitlines())) == (code, 1), ran.stderr
     assert says in ran.stderr
     assert "kyra:word" not in ran.stderr
     assert not (kyra_home / "prefect").exists()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers as a Prefect server of version `says` would, or as something else."""
+
+    says: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.says else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(self.says or b'{"detail": "Not Found"}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b'"2.20.9"', r"is of version 2\.20\.9; the Prefect here is 3\.\S+\. Bring the server to 3\."),
+        (b'"3.1.15"', r"is of version 3\.1\.15; the Prefect here is 3\.\S+\. Bring the server to 3\."),
+        (b'"4.0.0"', r"is of version 4\.0\.0; the Prefect here is 3\.\S+\. Bring the server to 3\."),
+        (b'{"hello": "world"}', r"is of version \{'hello': 'world'\}; the Prefect here"),
+        (b"", r"^No Prefect server answers at http://127\.0\.0\.1:\d+/api \(.*\)\. Start it, or mend PREFECT_API_URL"),
+    ],
+    ids=["older major", "older", "newer major", "no version", "no Prefect"],
+)
+def test_a_prefect_server_of_another_version_is_named_before_anything_is_registered(
+    answer: bytes, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(Answers, "says", answer)
+    monkeypatch.setattr(deployments, "serve", pytest.fail)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever).start()
+        with temporary_settings({PREFECT_API_URL: f"http://u:word@127.0.0.1:{server.server_port}/api"}):
+            code = deployments.main()
+        server.shutdown()
+
+    told = capsys.readouterr().err
+    assert (code, told.count("\n")) == (2 if answer else 1, 1), told
+    assert re.search(says, told)
+    assert "word" not in told
+
+
+def test_a_prefect_server_that_is_down_is_named_and_so_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(deployments, "serve", pytest.fail)
+    with socket.create_server((serve.HOST, 0)) as free:
+        port = free.getsockname()[1]
+    for url, code, says in (
+        (f"http://127.0.0.1:{port}/api", 1, f"No Prefect server answers at http://127.0.0.1:{port}/api (ConnectError)."),
+        (None, 2, "PREFECT_API_URL is not set. Set it to your Prefect server, or run `kyra serve`"),
+    ):
+        with temporary_settings({PREFECT_API_URL: url}):
+            assert deployments.main() == code
+        assert capsys.readouterr().err.startswith(says)
+
+
+def test_a_newer_prefect_server_does() -> None:
+    here = deployments._release("3.8.8")
+
+    assert here == (3, 8)
+    assert deployments._release("3.10.0rc1+7.g1234") > here  # type: ignore[operator]
+    assert deployments._release("nonsense") is None
 
 
 def test_a_full_disk_leaves_the_terminal_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

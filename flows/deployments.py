@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.backfill import backfill
 from flows.check import check
 from flows.maintain import maintain
+from flows.orphans import GOING_ON, close_orphaned_runs, processes
 from flows.sync import sync
 from kyra_etl import config
 from kyra_etl.errors import ConfigError, KyraError
@@ -37,7 +39,6 @@ log = logging.getLogger("kyra_etl.flows")
 MODULE = EntrypointType.MODULE_PATH
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 """Where the beat starts: five minutes mean :00, :05, :10 …, across restarts."""
-GOING_ON = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 OVERDUE = timedelta(seconds=15)
 """How late a run may start; the runner asks for what is due every five seconds."""
 PROCESSES = 4
@@ -103,12 +104,14 @@ def all_but_the_latest(due: Iterable[FlowRun]) -> list[FlowRun]:
     return [run for run in scheduled if latest[run.deployment_id] != run.id]
 
 
-def _call_off_from_now_on(stopped: Event) -> None:
+def _tidy_from_now_on(stopped: Event) -> None:
     while not stopped.wait(OVERDUE.total_seconds()):
         try:
             call_off_overdue_runs(datetime.now(UTC))
+            living = processes(os.getpid())
+            close_orphaned_runs(datetime.now(UTC), living)
         except Exception as error:  # the server is away or busy; the next look finds them too
-            log.debug("Overdue runs were not called off: %s", error)
+            log.debug("Overdue and orphaned runs were not ended: %s", error)
 
 
 def _in(*types: StateType) -> FlowRunFilterState:
@@ -134,18 +137,18 @@ def require_server() -> None:
                 f"No Prefect server answers at {shown} ({type(error).__name__}).",
                 "Start it, or mend PREFECT_API_URL; nothing is lost meanwhile.",
             ) from None
-    server, here = _release(theirs), _release(prefect.__version__)
-    if server is None or server[0] != here[0] or server < here:
+    server, (major, minor) = _release(theirs), _release(prefect.__version__)
+    if not (major, minor) <= server < (major + 1, 0):
         raise ConfigError(
             f"The Prefect server at {shown} is of version {theirs[:20]}; the Prefect here is {prefect.__version__}.",
-            f"Bring the server to {prefect.__version__} or a later {here[0]}.x, then start this again.",
+            f"Bring the server to {prefect.__version__} or a later {major}.x, then start this again.",
         )
 
 
-def _release(version: str) -> tuple[int, int] | None:
-    """Major and minor version; None of what is no version."""
+def _release(version: str) -> tuple[int, int]:
+    """Major and minor version; zeros of what is no version."""
     found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else None
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def main() -> int:
@@ -158,7 +161,7 @@ def main() -> int:
         return error.exit_code
     close_stale_runs(datetime.now(UTC))
     stopped = Event()
-    Thread(target=_call_off_from_now_on, args=(stopped,), daemon=True).start()
+    Thread(target=_tidy_from_now_on, args=(stopped,), daemon=True).start()
     # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
     serve(
         *deployments(settings.sync_seconds),

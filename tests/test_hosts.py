@@ -22,7 +22,8 @@ from tests import postgres as installed
 
 ROOT = Path(__file__).resolve().parent.parent
 INTEGRATIONS = 50
-ACCOUNT = "012345678901"
+OF_AN_ACCOUNT = 5
+"""Integrations that share an account, and so a partition: neighbours, which the two hosts load at the same time."""
 SYNC = """
 import sys
 from kyra_etl.cli import run
@@ -40,12 +41,13 @@ def test_two_hosts_share_the_syncs_of_many_integrations(
         s3.create_bucket(Bucket=bucket)
     with State.open(url) as state:
         for number in range(INTEGRATIONS):
-            name = f"customer-{number:02}"
-            state.integrations.add(Integration(name, "trails", account_id=ACCOUNT, prefix=name), state.now())
+            name, account = f"customer-{number:02}", f"{number // OF_AN_ACCOUNT:012}"
+            state.integrations.add(Integration(name, "trails", account_id=account, prefix=name), state.now())
             event = {"eventID": name, "eventTime": "2026-01-10T10:00:00Z", "eventName": "X"}
+            event["recipientAccountId"] = account
             body = gzip.compress(json.dumps({"Records": [event]}).encode())
             s3.put_object(
-                Bucket="trails", Key=f"{name}/AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/2026/01/10/a.json.gz", Body=body
+                Bucket="trails", Key=f"{name}/AWSLogs/{account}/CloudTrail/us-east-1/2026/01/10/a.json.gz", Body=body
             )
     settings = {"STATE_URL": url, "LAKE": "s3://lake/kyra", "LAKE_ENDPOINT_URL": s3_server}
     settings |= {"AWS_ENDPOINT_URL": s3_server}

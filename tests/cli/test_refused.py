@@ -1,4 +1,4 @@
-"""What the machine refuses: rights, a lock, room on the disk, an older schema. One line, nothing lost, and it goes on."""
+"""What the machine refuses: rights, a lock, room on the disk, an older schema: one line, and nothing is lost."""
 
 from __future__ import annotations
 

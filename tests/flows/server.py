@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,27 @@ ROOT = Path(__file__).resolve().parents[2]
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
+
+
+def processes_below(root: int) -> Iterator[tuple[int, str]]:
+    """Every process that `root` started, and theirs, with its command."""
+    try:
+        children = [
+            int(pid) for task in Path(f"/proc/{root}/task").glob("*/children") for pid in task.read_text().split()
+        ]
+    except OSError:  # it has just ended
+        return
+    for pid in children:
+        yield pid, command_of(pid)
+        yield from processes_below(pid)
+
+
+def command_of(pid: int) -> str:
+    """Its command line; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
 
 
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

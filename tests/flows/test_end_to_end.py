@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,10 +17,12 @@ from typing import Any
 
 import duckdb
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import orphans
 from kyra_etl.model import Integration
 from kyra_etl.state import State
-from tests.flows.server import Server, free_port
+from tests.flows.server import Server, free_port, processes_below
 
 ACCOUNT = "012345678901"
 TODAY = datetime.now(UTC).date()
@@ -88,9 +94,17 @@ def events_in(home: Path) -> tuple[int, int]:
     return counts
 
 
+def sleeping_for(run: str) -> subprocess.Popen[bytes]:
+    """A process such as Prefect's runner starts for a run."""
+    program = [sys.executable, "-c", "import time; time.sleep(300)"]
+    return subprocess.Popen(program, env={**os.environ, "PREFECT__FLOW_RUN_ID": run})
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("serve")
-def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: Server, bucket: Path) -> None:
+def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
+    server: Server, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = server.wait(lambda: len(server.deployments()) == 4 and server.deployments(), "the deployments", 150)
     assert set(found) == {"sync", "backfill", "check", "maintain"}
     assert found["sync"]["schedules"][0]["schedule"]["interval"] == 10
@@ -131,6 +145,14 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
 
     server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 240)
 
+    # Runs that Prefect's runner has lost sight of: a process of ours stands in for two of them.
+    flow_id = found["check"]["flow_id"]
+    dead, alive, cancelled = (
+        server.ask("flow_runs/", flow_id=flow_id, name=name, state={"type": state})["id"]
+        for name, state in (("dead", "RUNNING"), ("alive", "RUNNING"), ("cancelled", "CANCELLING"))
+    )
+    lost = {run: sleeping_for(run) for run in (alive, cancelled)}
+
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
     put(bucket, TODAY, "three", {}, {}, {})
     put(bucket, TODAY, "another", {})
@@ -167,6 +189,20 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(server: 
         state = server.ended(run)["state"]
         assert state["type"] == "FAILED"
         assert state["message"].startswith(f"acme: {says}")
+
+    monkeypatch.setattr(orphans, "PATIENCE", timedelta(seconds=5))
+    runner = next(pid for pid, command in processes_below(server.process.pid) if "flows.deployments" in command)
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        living = {**(orphans.processes(runner) or {}), **(orphans.processes(os.getpid()) or {})}
+        assert set(lost) <= set(living)
+        assert orphans.close_orphaned_runs(datetime.now(UTC), None) == 0, "where the system tells nothing"
+        assert orphans.close_orphaned_runs(datetime.now(UTC), living) == 2
+    assert server.run(dead)["state"]["message"].startswith("Its process ended while Prefect's server was away")
+    assert [server.run(run)["state"]["type"] for run in (dead, alive, cancelled)] == ["CRASHED", "RUNNING", "CANCELLED"]
+    assert lost[cancelled].wait(10) == -signal.SIGKILL
+    assert lost[alive].poll() is None
+    lost[alive].kill()
+    lost[alive].wait()
 
     code, said = server.stop()
 

@@ -26,7 +26,7 @@ import duckdb
 from kyra_etl import resources
 from kyra_etl.model import Integration
 from kyra_etl.state import State
-from tests.flows.server import Server, free_port
+from tests.flows.server import Server, command_of, free_port, processes_below
 
 ACCOUNT = "012345678901"
 INTEGRATIONS = ("acme", "bolt", "cargo")
@@ -106,7 +106,7 @@ class Served:
 
 
 def serve_under_fire(minutes: float, period: int, seed: int, endpoint: str, folder: Path) -> Served:
-    """Serve for so many minutes and until each kind of process was killed, then judge the lake.
+    """Serve for so many minutes, and until each kind of process was killed; then judge the lake.
 
     `endpoint` is an S3; a bucket "trail" is made in it. `folder` is empty: home, state and lake go there.
     """
@@ -133,10 +133,10 @@ def serve_under_fire(minutes: float, period: int, seed: int, endpoint: str, fold
         _await_syncs(home, _now(), PATIENCE * period)
         served.seconds = time.monotonic() - begun
         served.wedged = _wedged(server, period)
-        processes = [pid for pid, _ in _below(server.process.pid)]
+        processes = [pid for pid, _ in processes_below(server.process.pid)]
         served.exit_code, _ = server.stop()
         time.sleep(1)
-        served.left = [pid for pid in processes if _command(pid)]
+        served.left = [pid for pid in processes if command_of(pid)]
     finally:
         feeder.stop()
         server.kill()
@@ -182,7 +182,7 @@ def _kill_until(end: float, period: int, rng: random.Random, server: Server, ser
         if kind == "flow" and rng.random() < 0.7:  # else while it starts, or waits for its time
             _await(lambda: _asked(server.home, "SELECT 1 FROM runs WHERE state = 'running'"), 2 * period)
             time.sleep(rng.uniform(0, 2))
-        if pid is None or not _command(pid):
+        if pid is None or not command_of(pid):
             continue
         killed_at = _now()
         os.kill(pid, signal.SIGKILL)
@@ -260,28 +260,7 @@ def _judge(home: Path, put: dict[str, list[str]], served: Served) -> None:
 
 def _find(root: int, program: str) -> int | None:
     """The process below `root` that runs `program`."""
-    return next((pid for pid, command in _below(root) if program in command), None)
-
-
-def _below(root: int) -> Iterator[tuple[int, str]]:
-    """Every process that `root` started, and theirs, with its command."""
-    try:
-        children = [
-            int(pid) for task in Path(f"/proc/{root}/task").glob("*/children") for pid in task.read_text().split()
-        ]
-    except OSError:  # it has just ended
-        return
-    for pid in children:
-        yield pid, _command(pid)
-        yield from _below(pid)
-
-
-def _command(pid: int) -> str:
-    """Its command line; empty when it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
+    return next((pid for pid, command in processes_below(root) if program in command), None)
 
 
 def _now() -> datetime:

@@ -13,6 +13,7 @@ from sqlalchemy import false, select
 from kyra_etl.state import tables
 from kyra_etl.state.absences import Absence, Absences
 from kyra_etl.state.alerts import Alerts, Recorded
+from kyra_etl.state.columns import metadata
 from kyra_etl.state.database import Database
 from kyra_etl.state.figures import Figures
 from kyra_etl.state.integrations import LOCAL, Integrations
@@ -63,7 +64,7 @@ class State:
     def require_writable(self) -> None:
         """Raises StateError when this user may only read it, or nobody can write just now."""
         with self._database.write() as connection:
-            for table in tables.metadata.sorted_tables:
+            for table in metadata.sorted_tables:
                 connection.execute(table.delete().where(false()))
 
     def now(self) -> datetime:

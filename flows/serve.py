@@ -11,6 +11,7 @@ import fcntl
 import http.client
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(settings: config.Config, port: int) -> None:
     """Run server, runner and metrics below the home until a KeyboardInterrupt."""
     home, is_json = settings.home, settings.log_format == "json"
+    if settings.metrics_port == port:
+        raise ConfigError(f"Port {port} is serve_port and metrics_port.", "Choose another for one of them.")
     with _alone(home / "prefect"), _log_file(home / "logs" / "serve.log", is_json=is_json) as output:
         _require_free(port, "serve_port", "kyra serve --port N")
         env = _environment(home, port, is_json=is_json)
@@ -77,8 +80,10 @@ def serve(settings: config.Config, port: int) -> None:
             helpers.append(Child("metrics", answer, env, output))
         try:
             log.info("Starting Prefect; the first start takes half a minute.")
+            begun = Path(output.name).stat().st_size
             server.start()
-            _await_health(server, port)
+            if not _is_healthy(server, port):
+                raise _not_started(Path(output.name), begun)
             for helper in helpers:
                 helper.start()
             log.info("Prefect is at http://%s:%d", HOST, port)
@@ -201,14 +206,27 @@ def _environment(home: Path, port: int, *, is_json: bool = False) -> dict[str, s
     return {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)} | ours
 
 
-def _await_health(server: Child, port: int) -> None:
-    """Wait until the server answers for the first time."""
+def _is_healthy(server: Child, port: int) -> bool:
+    """Wait until the server answers for the first time; False when it does not."""
     until = time.monotonic() + HEALTHY_WITHIN
     while time.monotonic() < until and server.alive():
         if _answers(port):
-            return
+            return True
         time.sleep(0.5)
-    raise KyraError("The Prefect server did not start.", f"Its log says why: {server.output.name}")
+    return False
+
+
+def _not_started(path: Path, begun: int) -> KyraError:
+    """What kept the server from starting, by what it wrote into the log from byte `begun` on."""
+    said = path.read_bytes()[begun:].decode(errors="replace")
+    errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", said, re.MULTILINE)
+    what = f"The Prefect server did not start{f': {errors[-1]}' if errors else ''}".rstrip(".") + "."
+    if "Can't locate revision" in said:
+        return KyraError(
+            f"{what} Its database is of another version of Prefect.",
+            f"Upgrade Prefect, or move {path.parent.parent / 'prefect'} away: it holds only what Prefect's page shows.",
+        )
+    return KyraError(what, f"Its log says more: {path}")
 
 
 def _answers(port: int) -> bool:

@@ -81,6 +81,9 @@ def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.C
     assert len(ran.stderr.splitlines()) == 1
 
 
+PORTS = {"STATE_URL": "{home}/its.db", "SERVE_PORT": "4977", "METRICS_PORT": "4977"}
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "says"),
     [
@@ -89,11 +92,22 @@ def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.C
         ({"STATE_URL": "{home}/newer.db"}, 1, "newer.db was made by a newer kyra-etl (schema 9999"),
         ({"STATE_URL": "{home}/kyra.toml"}, 1, "kyra.toml is not a database, or is damaged. Check the path"),
         ({"STATE_URL": "{home}/other.db"}, 1, "lake belongs to another state database. Point `state_url` at"),
+        (PORTS, 2, "Port 4977 is serve_port and metrics_port. Choose another"),
         ({"SYNC_SECOND": "10"}, 2, "There is no setting KYRA_SYNC_SECOND (in the environment). Did you mean"),
         ({"SYNC_SECONDS": "5"}, 2, "KYRA_SYNC_SECONDS in the environment must be a whole number from 10"),
         ({"HOME": "{home}/kyra.toml", "STATE_URL": "{home}/state.db"}, 2, "cannot be"),
     ],
-    ids=["mysql", "no server", "newer", "no database", "another lake", "no setting", "too often", "no folder"],
+    ids=[
+        "mysql",
+        "no server",
+        "newer",
+        "no database",
+        "another lake",
+        "one port",
+        "no setting",
+        "too often",
+        "no folder",
+    ],
 )
 def test_what_is_wrong_shows_before_anything_is_started(
     kyra_home: Path, settings: dict[str, str], code: int, says: str
@@ -179,6 +193,39 @@ def test_a_prefect_server_that_is_down_is_named_and_so_is_none(
 
 def test_versions_compare_by_release() -> None:
     assert deployments._release("3.10.0rc1+7.g1234") > deployments._release("3.8.8") > deployments._release("nonsense")
+
+
+def test_a_server_that_does_not_start_is_told_with_its_reason(kyra_home: Path) -> None:
+    """A database of a newer Prefect, which was taken back."""
+    (kyra_home / "prefect").mkdir()
+    with sqlite3.connect(kyra_home / "prefect" / "prefect.db") as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
+    connection.close()
+    with socket.create_server((serve.HOST, 0)) as free:
+        port = free.getsockname()[1]
+
+    ran = kyra_serve("--port", str(port), KYRA_METRICS_PORT="0")
+
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    told = ran.stderr.splitlines()[-1]
+    assert told.startswith("The Prefect server did not start: Can't locate revision identified by 'ffffffffffff'.")
+    assert told.endswith(f"move {kyra_home / 'prefect'} away: it holds only what Prefect's page shows.")
+
+
+def test_what_a_log_said_before_is_not_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = tmp_path / "logs" / "serve.log"
+    path.write_text("old.OldError: long ago\n")
+    begun = path.stat().st_size
+
+    assert str(serve._not_started(path, begun)) == f"The Prefect server did not start. Its log says more: {path}"
+    with path.open("a") as log:
+        log.write("sqlite3.OperationalError: database or disk is full\n")
+    assert str(serve._not_started(path, begun)).startswith(
+        "The Prefect server did not start: database or disk is full."
+    )
 
 
 def test_a_full_disk_leaves_the_terminal_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def serve_under_fire(minutes: float, period: int, seed: int, endpoint: str, fold
         server.wait(lambda: len(server.deployments()) == 4, "the deployments", 300)
         feeder.start()
         begun = time.monotonic()
-        _kill_until(begun + minutes * 60, period, rng, server, served)
+        _kill_until(begun + minutes * 60 - period, period, rng, server, served)  # one period is left to load the rest
         feeder.stop()
         _await_syncs(home, _now(), PATIENCE * period)
         served.seconds = time.monotonic() - begun

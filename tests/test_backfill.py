@@ -16,11 +16,12 @@ from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import StateError, UsageError
 from kyra_etl.folder import FolderBucket
-from kyra_etl.lake import Lake, open_lake
+from kyra_etl.lake import Lake
 from kyra_etl.model import Commit, Integration, Limits, RunReport, Window
 from kyra_etl.run import load_handed_out
 from kyra_etl.state import State
 from kyra_etl.sync import sync
+from tests.lakes import IN_A_FOLDER
 
 NOW = datetime(2026, 3, 10, 12)
 TODAY = NOW.date()
@@ -30,10 +31,10 @@ ONE, OTHER = "111122223333", "444455556666"
 class House:
     """Thirty days of two accounts, a log file a day each, in a folder."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, lake: Lake) -> None:
         self.folder = tmp_path / "bucket"
         self.state = State.open(str(tmp_path / "state.db"))
-        self.lake: Lake = open_lake(str(tmp_path / "lake"))
+        self.lake = lake
         self.acme = Integration(name="acme", bucket=self.folder.as_uri())
         self.state.integrations.add(self.acme, NOW)
         self.bucket = FolderBucket(self.folder, clock=lambda: NOW)
@@ -67,8 +68,8 @@ def days(first: date, last: date) -> Window:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+def house(tmp_path: Path, lake: Lake) -> Iterator[House]:
+    made = House(tmp_path, lake)
     yield made
     made.state.close()
 
@@ -77,6 +78,7 @@ LEASE: dict[str, Any] = {"owner": "somebody", "lease_seconds": 60}
 FIRST, LAST = TODAY - timedelta(days=9), TODAY - timedelta(days=5)
 
 
+@IN_A_FOLDER
 def test_a_plan_tells_files_bytes_requests_and_time_and_loads_nothing(house: House) -> None:
     list(house.run(FIRST, FIRST))
 
@@ -95,18 +97,21 @@ def test_a_plan_tells_files_bytes_requests_and_time_and_loads_nothing(house: Hou
     assert told.as_json()["days"][0] == {"day": FIRST, "files": 0, "bytes": 0, "already_loaded": 2}
 
 
+@IN_A_FOLDER
 def test_a_plan_of_one_account_counts_that_account(house: House) -> None:
     assert plan(house.acme, days(FIRST, LAST), accounts=[ONE], **house.parts()).files == 5
     assert [report.loaded for report in house.run(FIRST, LAST, accounts=[OTHER])] == [1] * 5
     assert plan(house.acme, days(FIRST, LAST), **house.parts()).already_loaded == 5
 
 
+@IN_A_FOLDER
 def test_the_days_of_a_plan_end_with_tomorrow(house: House) -> None:
     told = plan(house.acme, days(TODAY, TODAY + timedelta(days=900)), **house.parts())
 
     assert list(told.days) == [TODAY, TODAY + timedelta(days=1)]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("work", [plan, backfill])
 def test_inverted_and_future_ranges_are_refused_before_anything_is_listed(house: House, work: Any) -> None:
     parts = house.parts(bucket=None) | ({"lake": house.lake, "corpus": None} if work is backfill else {})
@@ -116,12 +121,14 @@ def test_inverted_and_future_ranges_are_refused_before_anything_is_listed(house:
         list(work(house.acme, days(date(2027, 1, 1), date(2027, 1, 2)), **parts))
 
 
+@IN_A_FOLDER
 def test_a_range_without_files_is_answered_with_zeros(house: House) -> None:
     reports = list(house.run(date(2025, 1, 1), date(2025, 1, 3)))
 
     assert [(report.listed, report.loaded) for report in reports] == [(0, 0)] * 3
 
 
+@IN_A_FOLDER
 def test_it_lists_little_ahead_of_what_it_loads(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.limits = Limits(backfill_files=3)
     monkeypatch.setattr("kyra_etl.discover.PAGE", 2)
@@ -162,6 +169,7 @@ def test_stopped_anywhere_it_goes_on_where_it_stood(house: House) -> None:
     assert [(report.loaded, report.already_loaded) for report in reports] == [(0, 2)] * 2 + [(2, 0)] * 3
 
 
+@IN_A_FOLDER
 def test_it_ends_before_the_next_day_when_the_integration_is_paused(house: House) -> None:
     runs = house.run(FIRST, LAST)
     next(runs)
@@ -170,6 +178,7 @@ def test_it_ends_before_the_next_day_when_the_integration_is_paused(house: House
     assert list(runs) == []
 
 
+@IN_A_FOLDER
 def test_a_second_backfill_of_the_same_integration_is_told_of_the_first(house: House) -> None:
     with house.state.leases.take("backfill:acme", "somebody", 60) as held:  # type: ignore[union-attr]
         assert held is not None
@@ -203,6 +212,7 @@ def test_a_sync_leaves_what_a_running_backfill_found_and_takes_on_what_a_dead_on
     assert len(historical) == len(batches), "an initial sync, a backfill's batch, and what it had not planned"
 
 
+@IN_A_FOLDER
 def test_detections_of_what_a_backfill_loads_are_left_to_it_while_it_runs(house: House) -> None:
     corpus = Corpus.load([resources.detections_dir()])
     parts = {"lake": house.lake, "state": house.state, "corpus": corpus, "now": NOW}

@@ -148,3 +148,15 @@ def test_cases_hold(block: Block, tmp_path: Path) -> None:
 
     assert len(results) == len(cases) == 2
     assert [result for result in results if result.failures] == []
+
+
+def test_suites_that_run_on_both_lakes_take_the_fixture() -> None:
+    said = (ROOT / "CONTRIBUTING.md").read_text().partition("These suites do: ")[2].partition(";")[0]
+    suites = [ROOT / name for name in re.findall(r"`(tests/[^`]+)`", said)]
+
+    assert len(suites) == 5
+    for suite in suites:
+        modules = [suite] if suite.is_file() else sorted(suite.glob("*.py"))
+        assert any(re.search(r"^def \w+\([^)]*\blake: Lake\b", each.read_text(), re.MULTILINE) for each in modules), (
+            suite
+        )

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
 import pytest
 
 from kyra_etl import resources
@@ -27,11 +26,12 @@ from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import AccessError, ObjectError, ObjectGone, TransientError, UsageError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.history import Span, history
-from kyra_etl.lake import open_lake
+from kyra_etl.lake import Lake, open_lake
 from kyra_etl.model import Integration, Limits, RunReport, Window
 from kyra_etl.state import State
 from kyra_etl.sync import sync
 from tests.conftest import ROOT
+from tests.lakes import IN_A_FOLDER, table
 from tests.lookup import ACCOUNT, Lookup, served
 
 NOW = datetime(2026, 3, 10, 12, 10)
@@ -63,10 +63,10 @@ def lookup() -> Iterator[Lookup]:
 class House:
     """State and lake in a folder, and runs over them."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, lake: Lake) -> None:
         self.home = home
         self.state = State.open(str(home / "state.db"))
-        self.lake = open_lake(str(home / "lake"))
+        self.lake = lake
         self.lake.claim(self.state.id)
         self.now = NOW
         self.corpus: Corpus | None = None
@@ -85,13 +85,12 @@ class House:
         return history(ACME, Span(ACCOUNT, regions, days, **more), bucket=source(url), **self.parts())
 
     def events(self) -> list[dict[str, Any]]:
-        files = self.lake.readable(self.state.ledger.data_files("events"))
-        return [row for file in files for row in ds.dataset(file).to_table().to_pylist()]
+        return table(self.lake, "events").to_pylist()
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
+def house(tmp_path: Path, lake: Lake) -> Iterator[House]:
+    house = House(tmp_path, lake)
     yield house
     house.state.close()
 
@@ -118,6 +117,7 @@ def test_every_closed_hour_of_every_region_is_fetched_once_byte_for_byte(house: 
     assert (again.listed, again.already_loaded, again.loaded, lookup.asked.total()) == (66, 66, 0, asked)
 
 
+@IN_A_FOLDER
 def test_an_hour_that_may_still_change_is_left_for_later(house: House, lookup: Lookup) -> None:
     files = list(hours.closed(ACCOUNT, ["eu-west-1"], Window(NOW - timedelta(days=1), NOW), NOW))
 
@@ -154,7 +154,7 @@ def test_killed_halfway_and_resumed_every_event_is_there_once_and_its_log_files_
     victim.wait()
     lookup.held = lambda total: False
 
-    house = House(tmp_path)
+    house = House(tmp_path, open_lake(f"{tmp_path}/lake"))
     before = house.state.ledger.counts("acme")
     assert before["planned"], "it was killed in the middle of a batch"
     assert 0 < before["loaded"] < 66
@@ -182,6 +182,7 @@ def deliver(bucket: Path, region: str, records: list[str]) -> None:
     path.write_bytes(gzip.compress(json.dumps({"Records": kept}, separators=(",", ":")).encode(), mtime=0))
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("fetched", [True, False])
 def test_first_seen_detections_know_the_account_from_the_first_sync_on(
     house: House, lookup: Lookup, tmp_path: Path, fetched: bool
@@ -214,6 +215,7 @@ def test_a_sync_leaves_unfinished_hours_to_the_next_fetch(house: House, lookup: 
     assert house.history(lookup.url).loaded == 66
 
 
+@IN_A_FOLDER
 def test_throttling_is_waited_out(house: House, lookup: Lookup) -> None:
     lookup.errors = lambda region, number: "ThrottlingException" if number == 2 else None
 
@@ -237,6 +239,7 @@ def test_requests_to_a_region_keep_their_distance() -> None:
     assert waits == [0.5], "the second page waits half a second, the other region's first not at all"
 
 
+@IN_A_FOLDER
 def test_denied_says_which_permission_is_missing_and_loses_nothing(house: House, lookup: Lookup) -> None:
     lookup.errors = lambda region, number: "AccessDeniedException"
     with pytest.raises(AccessError, match="cloudtrail:LookupEvents is denied") as refused:
@@ -247,6 +250,7 @@ def test_denied_says_which_permission_is_missing_and_loses_nothing(house: House,
     assert house.history(lookup.url).events == 180
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("code", ["InvalidNextTokenException", "ExpiredTokenException"])
 def test_token_that_expires_in_an_hour_has_the_hour_fetched_again(house: House, lookup: Lookup, code: str) -> None:
     lookup.errors = lambda region, number: code if number == 2 else None  # the second page of the busy hour
@@ -285,12 +289,14 @@ def test_hours_out_of_reach_and_of_other_accounts_are_not_asked_for(lookup: Look
     assert not lookup.asked
 
 
+@IN_A_FOLDER
 def test_two_fetches_of_one_account_do_not_double_the_pace(house: House, lookup: Lookup) -> None:
     with house.state.leases.take(f"history:{ACCOUNT}", "somebody", 60) or pytest.fail("free"):
         assert "another run" in str(house.history(lookup.url).skipped)
     assert not lookup.asked
 
 
+@IN_A_FOLDER
 def test_pausing_ends_a_fetch_after_the_batch_it_is_at(house: House, lookup: Lookup) -> None:
     house.state.integrations.add(ACME, NOW)
     lookup.errors = lambda region, number: house.state.integrations.pause("acme", True) if number == 1 else None
@@ -299,6 +305,7 @@ def test_pausing_ends_a_fetch_after_the_batch_it_is_at(house: House, lookup: Loo
     assert (report.loaded, report.pending) == (3, 63)
 
 
+@IN_A_FOLDER
 def test_more_days_than_aws_keeps_are_refused(house: House, lookup: Lookup) -> None:
     with pytest.raises(UsageError, match="1 to 90"):
         house.history(lookup.url, days=91)
@@ -333,5 +340,5 @@ def test_regions_that_refuse_are_left_out_unless_all_do(lookup: Lookup) -> None:
 
 
 if __name__ == "__main__":
-    house = House(Path(sys.argv[1]))
+    house = House(Path(sys.argv[1]), open_lake(f"{sys.argv[1]}/lake"))
     house.history(sys.argv[2])

@@ -9,30 +9,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 
 from kyra_etl.cloudtrail.records import rebuild
 from kyra_etl.errors import UsageError
-from kyra_etl.lake import open_lake
+from kyra_etl.lake import Lake
 from kyra_etl.load import load
 from kyra_etl.model import Limits, RunReport
 from kyra_etl.state import State
 from tests.cloudtrail.truth import exact, expected, lines
+from tests.lakes import IN_A_FOLDER, table
 
 Loader = Callable[..., RunReport]
 
 
 @pytest.fixture
-def lake_dir(tmp_path: Path) -> Path:
-    return tmp_path / "lake"
-
-
-@pytest.fixture
-def loading(tmp_path: Path, lake_dir: Path) -> Iterator[Loader]:
+def loading(tmp_path: Path, lake: Lake) -> Iterator[Loader]:
     state = State.open(f"sqlite:///{tmp_path}/state.db")
-    lake = open_lake(str(lake_dir))
     lake.claim(state.id)
 
     def run(*paths: Path, **limits: Any) -> RunReport:
@@ -62,11 +55,11 @@ def document(*records: Any) -> bytes:
     return json.dumps({"Records": list(records)}).encode()
 
 
-def events(lake_dir: Path) -> list[str]:
-    return sorted(ds.dataset(lake_dir / "events", partitioning="hive").to_table()["event_id"].to_pylist())
+def events(lake: Lake) -> list[str]:
+    return sorted(table(lake, "events")["event_id"].to_pylist())
 
 
-def test_a_folder_is_loaded_once_and_known_the_second_time(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+def test_a_folder_is_loaded_once_and_known_the_second_time(loading: Loader, tmp_path: Path, lake: Lake) -> None:
     folder = tmp_path / "logs"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "a.json").write_bytes(document(record("1"), record("2")))
@@ -77,11 +70,11 @@ def test_a_folder_is_loaded_once_and_known_the_second_time(loading: Loader, tmp_
 
     assert (first.listed, first.loaded, first.records, first.events) == (3, 3, 5, 5)
     assert (second.listed, second.loaded, second.already_loaded, second.events) == (3, 0, 3, 0)
-    assert events(lake_dir) == list("12345")
+    assert events(lake) == list("12345")
 
 
 def test_decoding_in_processes_makes_the_same_lake(
-    loading: Loader, tmp_path: Path, lake_dir: Path, monkeypatch: pytest.MonkeyPatch
+    loading: Loader, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kyra_etl.fetch.WORTH_PROCESSES", 0)
     folder = tmp_path / "logs"
@@ -93,12 +86,12 @@ def test_decoding_in_processes_makes_the_same_lake(
     report = loading(folder, decode_processes=2)
 
     assert (report.loaded, report.quarantined, report.events, report.duplicates) == (40, 1, 41, 39)
-    assert events(lake_dir) == sorted([f"{n:02}" for n in range(40)] + ["shared"])
+    assert events(lake) == sorted([f"{n:02}" for n in range(40)] + ["shared"])
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_large_log_files_are_decoded_piece_by_piece_wherever_that_is(
-    loading: Loader, tmp_path: Path, lake_dir: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+    loading: Loader, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     monkeypatch.setattr("kyra_etl.fetch.WORTH_PROCESSES", 0)
     monkeypatch.setattr("kyra_etl.fetch.LARGE", 1)
@@ -115,7 +108,7 @@ def test_large_log_files_are_decoded_piece_by_piece_wherever_that_is(
 
     assert (report.loaded, report.quarantined, report.quarantined_by_reason) == (3, 1, {"corrupt_gzip": 1})
     assert (report.events, report.duplicates, report.expired) == (3_002, 1, 1)
-    assert events(lake_dir) == sorted([*(f"a{n:04}" for n in range(3_000)), "1", "2"])
+    assert events(lake) == sorted([*(f"a{n:04}" for n in range(3_000)), "1", "2"])
 
 
 def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, tmp_path: Path) -> None:
@@ -129,6 +122,7 @@ def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, t
     assert (report.loaded, report.records, report.events, report.duplicates) == (1, 2, 1, 1)
 
 
+@IN_A_FOLDER
 def test_a_path_given_twice_is_one_file(loading: Loader, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(document(record("1")))
@@ -136,19 +130,20 @@ def test_a_path_given_twice_is_one_file(loading: Loader, tmp_path: Path) -> None
     assert loading(file, tmp_path, file).loaded == 1
 
 
-def test_a_missing_path_is_refused_before_anything_is_loaded(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+def test_a_missing_path_is_refused_before_anything_is_loaded(loading: Loader, tmp_path: Path, lake: Lake) -> None:
     (tmp_path / "a.json").write_bytes(document(record("1")))
 
     with pytest.raises(UsageError, match=r"nowhere\.json does not exist"):
         loading(tmp_path / "a.json", tmp_path / "nowhere.json")
 
-    assert not (lake_dir / "events").exists()
+    assert lake.storage.sizes("events") == {}
 
 
 GOOD = document(record("1"))
 DIGEST = b'{"digestStartTime": "x", "digestS3Object": "y"}'
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize(
     ("name", "content", "state", "reason"),
     [
@@ -182,18 +177,18 @@ def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(
     assert report.quarantined_by_reason == ({reason: 1} if state == "quarantined" else {})
 
 
-def test_a_malformed_record_waits_in_malformed_with_its_source(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+def test_a_malformed_record_waits_in_malformed_with_its_source(loading: Loader, tmp_path: Path, lake: Lake) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(b'{"Records": [' + json.dumps(record("1")).encode() + b', {"eventTime" :"never"}]}')
 
     report = loading(file)
 
     assert (report.records, report.events, report.malformed) == (2, 1, 1)
-    (row,) = pq.read_table(next((lake_dir / "malformed").glob("*.parquet"))).to_pylist()
+    (row,) = table(lake, "malformed").to_pylist()
     assert (row["record"], row["position"], row["source_key"]) == (b'{"eventTime" :"never"}', 1, str(file))
 
 
-def test_one_file_may_fill_several_accounts_and_days(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+def test_one_file_may_fill_several_accounts_and_days(loading: Loader, tmp_path: Path, lake: Lake) -> None:
     (tmp_path / "a.json").write_bytes(
         document(
             record("1"),
@@ -204,26 +199,25 @@ def test_one_file_may_fill_several_accounts_and_days(loading: Loader, tmp_path: 
 
     loading(tmp_path / "a.json")
 
-    assert sorted(
-        path.parent.relative_to(lake_dir / "events").as_posix() for path in lake_dir.rglob("events/**/*.parquet")
-    ) == [
-        "account=012345678901/date=2026-03-04",
-        "account=111122223333/date=2026-03-03",
-        "account=111122223333/date=2026-03-04",
+    assert sorted(path.rpartition("/")[0] for path in lake.storage.sizes("events")) == [
+        "events/account=012345678901/date=2026-03-04",
+        "events/account=111122223333/date=2026-03-03",
+        "events/account=111122223333/date=2026-03-04",
     ]
 
 
-def test_rows_beyond_the_retention_horizon_count_as_expired(loading: Loader, tmp_path: Path, lake_dir: Path) -> None:
+def test_rows_beyond_the_retention_horizon_count_as_expired(loading: Loader, tmp_path: Path, lake: Lake) -> None:
     (tmp_path / "a.json").write_bytes(document(record("1"), record("2", eventTime="2025-01-01T00:00:00Z")))
 
     report = loading(tmp_path / "a.json", retain_days=30)
 
     assert (report.records, report.events, report.expired) == (2, 1, 1)
-    assert events(lake_dir) == ["1"]
+    assert events(lake) == ["1"]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("tree", ["invictus", "flaws_umccr"])
-def test_public_trees_load_exactly_once(loading: Loader, shared_data: Path, lake_dir: Path, tree: str) -> None:
+def test_public_trees_load_exactly_once(loading: Loader, shared_data: Path, lake: Lake, tree: str) -> None:
     folder = shared_data / "raw" / tree
     delivered = [record for path in folder.rglob("*.json*") for record in read_by_json(path)]
     distinct = {json.dumps(record, sort_keys=True) for record in delivered}
@@ -234,7 +228,7 @@ def test_public_trees_load_exactly_once(loading: Loader, shared_data: Path, lake
     assert (report.records, report.events) == (len(delivered), len(distinct))
     assert report.events - report.conflicts == len({record["eventID"] for record in delivered})
     assert (again.events, again.loaded, again.already_loaded) == (0, 0, report.loaded)
-    assert len(events(lake_dir)) == len(distinct)
+    assert len(events(lake)) == len(distinct)
 
 
 def read_by_json(path: Path) -> list[dict[str, Any]]:
@@ -242,22 +236,24 @@ def read_by_json(path: Path) -> list[dict[str, Any]]:
     return list(json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)["Records"])
 
 
+@IN_A_FOLDER
 def test_a_digest_loads_nothing_and_says_why(loading: Loader, shared_data: Path) -> None:
     report = loading(shared_data / "raw" / "not_records")
 
     assert (report.loaded, report.events, report.ignored_by_kind) == (0, 0, {"digest": 1})
 
 
-def test_every_public_record_is_rebuilt_from_the_lake(loading: Loader, shared_data: Path, lake_dir: Path) -> None:
+@IN_A_FOLDER
+def test_every_public_record_is_rebuilt_from_the_lake(loading: Loader, shared_data: Path, lake: Lake) -> None:
     """Compared as multisets by plain json: rows of `events` and of `malformed/`, plus what was delivered twice."""
     sources = sorted((shared_data / "records").glob("*.ndjson.gz"))
 
     report = loading(*sources)
 
     delivered = [line for path in sources for line in lines(path)]
-    rows = ds.dataset(lake_dir / "events", partitioning="hive").to_table().to_pylist()
+    rows = table(lake, "events").to_pylist()
     rebuilt = {repr_of(exact(rebuild(row))) for row in rows}
-    set_aside = {bytes(row["record"]) for row in ds.dataset(lake_dir / "malformed").to_table().to_pylist()}
+    set_aside = {bytes(row["record"]) for row in table(lake, "malformed").to_pylist()}
     assert report.records == len(delivered)
     assert len(rows) == report.events
     lost = [line for line in delivered if line not in set_aside and repr_of(expected(line)) not in rebuilt]

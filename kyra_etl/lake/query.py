@@ -325,16 +325,19 @@ def _fitting(row: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
 
 
 def _of_a_file(error: duckdb.Error) -> bool:
-    """Whether a file of the list could not be read; of one that is gone DuckDB asks whether it is a folder."""
-    return isinstance(error, duckdb.IOException) or (
-        isinstance(error, duckdb.PermissionException) and ".parquet/**/*.parquet" in str(error)
-    )
+    """Whether a file of the list could not be read.
+
+    Of one that is gone DuckDB asks whether it is a folder; S3 is read by Python, whose errors come with a traceback.
+    """
+    if isinstance(error, duckdb.PermissionException):
+        return ".parquet/**/*.parquet" in str(error)
+    return isinstance(error, duckdb.IOException) or (type(error) is duckdb.Error and ".parquet" in str(error))
 
 
 def _explained(error: duckdb.Error) -> KyraError:
     """What DuckDB said, in one line, with the next step."""
     lines = [re.sub(r"\s+", " ", line).strip() for line in str(error).splitlines() if line.strip()]
-    first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", lines[0])
+    first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", lines[-1 if lines[0].startswith("Traceback") else 0])
     hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
     text = " ".join([first, *hints[:1]])[:400].rstrip(".")
     text += "" if text.endswith(("?", "!")) else "."

@@ -227,6 +227,41 @@ def test_a_query_that_began_before_a_swap_is_asked_again(house: Upkeep, monkeypa
     assert [len(found) for found in calls] == [2, 1]
 
 
+def test_a_query_whose_files_are_replaced_as_it_begins_is_asked_again(
+    house: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.load(record("Call", "10:00:00", "a"), detect=False)
+    house.load(record("Call", "10:00:00", "b"), detect=False)
+    complaint, asked = guard.complaint, []
+
+    def meanwhile(connection: Any, sql: str) -> str | None:
+        if not asked:
+            house.compact()
+        asked.append(sql)
+        return complaint(connection, sql)
+
+    monkeypatch.setattr(guard, "complaint", meanwhile)
+
+    assert house.ids() == ["a", "b"]
+    assert len(asked) == 2
+
+
+def test_a_query_of_a_file_that_is_gone_names_it(house: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.load(record("Call", "10:00:00", "a"), detect=False)
+    [file] = house.state.ledger.data_files("events")
+    complaint = guard.complaint
+
+    def meanwhile(connection: Any, sql: str) -> str | None:
+        house.lake.storage.remove(file.path)
+        return complaint(connection, sql)
+
+    monkeypatch.setattr(guard, "complaint", meanwhile)
+
+    with pytest.raises(LakeError, match=r"cannot be read.*\.parquet") as told:
+        house.ids()
+    assert "Traceback" not in str(told.value)
+
+
 def test_replaced_files_leave_before_others_are_published(house: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
     house.load(record("Call", "10:00:00", "a"), detect=False)
     house.load(record("Call", "10:00:00", "b"), detect=False)

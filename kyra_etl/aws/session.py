@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import boto3
@@ -20,6 +20,7 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 from botocore.exceptions import NoCredentialsError
+from botocore.loaders import create_loader
 
 import kyra_etl
 from kyra_etl.aws.mapping import translated
@@ -122,13 +123,13 @@ class Session:
     @cached_property
     def _ours(self) -> Any:
         with translated("find credentials", "AWS configuration", self.secrets):
-            return boto3.Session(botocore_session=botocore.session.Session())
+            return boto3.Session(botocore_session=_inner())
 
     @cached_property
     def _theirs(self) -> Any:
         if self.integration.role_arn is None:
             return self._ours
-        inner = botocore.session.Session()
+        inner = _inner()
         # Assumed here and not lazily inside botocore, which would log a refusal with its traceback.
         credentials = RefreshableCredentials.create_from_metadata(
             self._fresh_credentials(), refresh_using=self._fresh_credentials, method="assume-role"
@@ -198,6 +199,19 @@ class _Provider(CredentialProvider):  # type: ignore[misc]
 
     def load(self) -> RefreshableCredentials:
         return self._credentials
+
+
+def _inner() -> Any:
+    """A botocore session that shares what all of them read alike: to read it anew is most of what a client costs."""
+    made = botocore.session.Session()
+    made.register_component("data_loader", _loader(made.get_config_variable("data_path")))
+    return made
+
+
+@cache
+def _loader(data_path: str | None) -> Any:
+    """botocore's descriptions of AWS's services."""
+    return create_loader(data_path)
 
 
 def _partition(region: str) -> str:

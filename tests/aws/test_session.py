@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore import loaders
 
 from kyra_etl.aws.bucket import open_bucket
 from kyra_etl.aws.session import Session
@@ -113,3 +114,14 @@ def test_neither_session_nor_bucket_shows_secrets(integration: Integration) -> N
     assert BUCKET in shown
     assert EXTERNAL_ID not in shown
     assert QUEUE_URL not in shown
+
+
+def test_what_botocore_knows_of_aws_is_read_once_for_all_integrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.session.create_loader", loaders.create_loader)  # conftest has one for all tests
+    Session(Integration("one", "logs")).client("s3")
+    read: list[str] = []
+    monkeypatch.setattr(loaders.JSONFileLoader, "load_file", lambda _, path: read.append(path))
+
+    Session(Integration("other", "logs")).client("s3")
+
+    assert read == []

@@ -90,6 +90,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
     """URL of one AWS look-alike for the whole session; tests ask for `s3_server`, which empties it first."""
+    from moto import backends
     from moto.cloudtrail.responses import CloudTrailResponse
     from moto.moto_server import threaded_moto_server
     from moto.server import ThreadedMotoServer
@@ -97,6 +98,8 @@ def moto_server() -> Iterator[str]:
     application = threaded_moto_server.DomainDispatcherApplication
     patch = pytest.MonkeyPatch()
     patch.setattr(CloudTrailResponse, "lookup_events", lookup.in_moto, raising=False)
+    services = frozenset(backends.list_of_moto_modules())  # else looked for on the disk at each request
+    patch.setattr(backends, "list_of_moto_modules", lambda: services)
     patch.setattr(threaded_moto_server, "DomainDispatcherApplication", lambda make: WIRE.around(application(make)))
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -7,14 +7,46 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests import postgres as installed
 from tests.cli.conftest import Kyra, bucket, kyra, put, record  # noqa: F401  (fixtures)
 
 
+@pytest.fixture(params=["folder", "s3"])
+def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the lake is on S3; else it is in the home."""
+    if request.param == "s3":
+        request.getfixturevalue("s3_server")
+        boto3.client("s3").create_bucket(Bucket="example-lake")
+        monkeypatch.setenv("KYRA_LAKE", "s3://example-lake/lake")
+    return bool(request.param == "s3")
+
+
+def fetch(target: Path) -> None:
+    """`aws s3 sync s3://example-lake/lake TARGET`."""
+    client = boto3.client("s3")
+    for found in client.list_objects_v2(Bucket="example-lake", Prefix="lake/")["Contents"]:
+        if found["Key"].endswith("/"):
+            continue
+        path = target / found["Key"].removeprefix("lake/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file("example-lake", found["Key"], str(path))
+
+
+def bring_back(source: Path) -> None:
+    """`aws s3 sync --delete SOURCE s3://example-lake/lake`."""
+    client = boto3.client("s3")
+    for found in client.list_objects_v2(Bucket="example-lake", Prefix="lake/")["Contents"]:
+        client.delete_object(Bucket="example-lake", Key=found["Key"])
+    for path in source.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "example-lake", f"lake/{path.relative_to(source).as_posix()}")
+
+
 @pytest.fixture
-def backup(kyra: Kyra, kyra_home: Path, bucket: Path, tmp_path: Path) -> Path:  # noqa: F811
+def backup(kyra: Kyra, kyra_home: Path, bucket: Path, tmp_path: Path, s3: bool) -> Path:  # noqa: F811
     """A backup of a home with two log files: the state first, then the lake."""
     kyra("integration", "add", "prod", "--bucket", bucket.as_uri())
     assert kyra("sync", "prod").code == 0
@@ -26,15 +58,21 @@ def backup(kyra: Kyra, kyra_home: Path, bucket: Path, tmp_path: Path) -> Path:  
     copy.close()
     put(bucket, "later", record("e9", eventTime="2026-01-11T10:00:00Z"), day="2026/01/11")
     assert kyra("sync", "prod").code == 0  # between the two steps of the backup
-    shutil.copytree(kyra_home / "lake", kept / "lake")
+    if s3:
+        fetch(kept / "lake")
+    else:
+        shutil.copytree(kyra_home / "lake", kept / "lake")
     return kept
 
 
-def restored(home: Path, kept: Path) -> None:
-    shutil.rmtree(home / "lake")
+def restored(home: Path, kept: Path, s3: bool) -> None:
+    if s3:
+        bring_back(kept / "lake")
+    else:
+        shutil.rmtree(home / "lake")
+        shutil.copytree(kept / "lake", home / "lake")
     for path in home.glob("state.db*"):
         path.unlink()
-    shutil.copytree(kept / "lake", home / "lake")
     shutil.copy(kept / "state.db", home / "state.db")
 
 
@@ -47,8 +85,9 @@ def test_a_lake_younger_than_its_state_is_made_whole_by_the_next_sync(
     kyra: Kyra,  # noqa: F811
     kyra_home: Path,
     backup: Path,
+    s3: bool,
 ) -> None:
-    restored(kyra_home, backup)
+    restored(kyra_home, backup, s3)
     assert events(kyra) == ["e1", "e2", "e3"]
 
     report = kyra("sync", "prod", "--json").json
@@ -57,10 +96,15 @@ def test_a_lake_younger_than_its_state_is_made_whole_by_the_next_sync(
     assert events(kyra) == ["e1", "e2", "e3", "e9"]
 
 
-def test_the_check_names_what_a_restored_lake_lacks(kyra: Kyra, kyra_home: Path, backup: Path) -> None:  # noqa: F811
-    restored(kyra_home, backup)
-    for path in sorted((kyra_home / "lake").glob("events/account=*/date=2026-01-10/*.parquet")):
+def test_the_check_names_what_a_restored_lake_lacks(
+    kyra: Kyra,  # noqa: F811
+    kyra_home: Path,
+    backup: Path,
+    s3: bool,
+) -> None:
+    for path in sorted((backup / "lake").glob("events/account=*/date=2026-01-10/*.parquet")):
         path.unlink()
+    restored(kyra_home, backup, s3)
 
     ran = kyra("maintain", "check")
 

@@ -112,6 +112,8 @@ class Opened:
                 if self._libc.inotify_add_watch(self._inotify, folder.encode(), self._OPEN) < 0:
                     sys.exit("Folders cannot be watched: raise fs.inotify.max_user_watches.")
                 self._watched.add(Path(folder))
+        while self._read():  # the walk opened every folder, and a queue that is full drops what comes later
+            pass
         return opened
 
     def _read(self) -> bytes:
@@ -189,9 +191,12 @@ class House:
             connection.execute(state._database.insert(tables.partitions).on_conflict_do_nothing(), list(once.values()))
 
     def _written(self, kind: Any, like: DataFile, rows: pa.Table, day: date, back: timedelta) -> dict[str, Any]:
+        # Nobody calls at the same second every day; which day events are of must not change.
+        late = 1800 if kind == "activity" else 0
+        earlier = [back + timedelta(seconds=self._rng.randint(-late, late)) for _ in range(rows.num_rows)]
         for name in rows.column_names:
             if rows.schema.field(name).type == pa.timestamp("us"):
-                rows = _put(rows, name, pc.subtract(rows[name], pa.scalar(back, pa.duration("us"))))
+                rows = _put(rows, name, pc.subtract(rows[name], pa.array(earlier, pa.duration("us"))))
         options = parquet_options(rows.schema)
         if kind == "events":
             ids = [str(uuid.UUID(int=self._rng.getrandbits(128))) for _ in range(rows.num_rows)]

@@ -66,6 +66,7 @@ def keep(storage: Storage, files: Sequence[DataFile], rows: pa.Table) -> None:
         if last >= newest - KEPT:
             told = rows.select(EVENTS.names).replace_schema_metadata({_FILES: json.dumps(covered).encode()})
             staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{name}"
+            # With the schema, or what is told beside the rows is lost.
             storage.write_parquet(staged, told, **parquet_options(rows.schema) | {"store_schema": True})
             storage.move(staged, f"{_FOLDER}/{name}")
     except (OSError, pa.ArrowException, LakeError) as error:

@@ -167,6 +167,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
                 raise
             time.sleep(0.02)
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA cache_size = -32768")  # KiB: the tree's upper pages stay, however large it grows
     connection.execute("PRAGMA foreign_keys = ON")
 
 

@@ -20,11 +20,16 @@ DAY = date(2026, 3, 1)
 ACCOUNT = "012345678901"
 
 
+def times(name: str, day: date, n: int) -> dict[str, datetime]:
+    """Seconds as CloudTrail writes them, or of a file called odd, less than seconds."""
+    first = datetime.combine(day, datetime.min.time()) + timedelta(seconds=n, microseconds=n * name.startswith("odd"))
+    return {"first_seen": first, "last_seen": first + timedelta(hours=2 * n)}
+
+
 def write(lake: Lake, day: date, name: str = "a", *, rows: int = 2, account: str = ACCOUNT) -> DataFile:
     """A published file of activity; its rows tell which file they are of."""
     path = f"activity/account={account}/date={day}/{name}.parquet"
-    at = datetime.combine(day, datetime.min.time())
-    made = [{"principal": f"{path}#{n}", "count": n, "first_seen": at, "last_seen": at} for n in range(rows)]
+    made = [{"principal": f"{path}#{n}", "count": n} | times(name, day, n) for n in range(rows)]
     stored = pa.schema([field for field in ACTIVITY if field.name not in ("account", "date")])
     size = lake.storage.write_parquet(path, pa.Table.from_pylist(made, stored))
     return DataFile("activity", path, path, rows, size, account, day, published=True)
@@ -39,7 +44,11 @@ def asked(lake: Lake, files: Sequence[DataFile]) -> tuple[list[str], list[DataFi
     rows, others = lake.gathered(files)
     assert rows.schema.names == ACTIVITY.names
     for row in rows.to_pylist():
-        assert row["principal"].startswith(f"activity/account={row['account']}/date={row['date']}/")
+        folder, name = row["principal"].rsplit("/", 1)
+        assert folder == f"activity/account={row['account']}/date={row['date']}"
+        assert {"first_seen": row["first_seen"], "last_seen": row["last_seen"]} == times(
+            name, row["date"], row["count"]
+        )
     return sorted(rows["principal"].to_pylist()), others
 
 
@@ -57,6 +66,13 @@ def test_past_days_are_read_once_and_the_newest_where_it_lies(lake: Lake) -> Non
     assert asked(lake, files[5:]) == (expected(files[5:-1]), files[-1:])
     assert list(lake.storage.sizes("_gathered")) == [f"_gathered/activity/{ACCOUNT}.parquet"]
     assert not lake.storage.sizes("_staging")
+
+
+def test_times_of_less_than_seconds_are_kept_too(lake: Lake) -> None:
+    files = [*days(lake, 12), write(lake, DAY, "odd", rows=5)]
+
+    for _ in range(2):
+        assert asked(lake, files) == (expected([*files[:11], files[12]]), files[11:12])
 
 
 def test_what_was_replaced_is_no_longer_given(lake: Lake) -> None:

@@ -133,6 +133,7 @@ class Engine:
                 with _reading_lake():
                     if not self._relations.relate(detection, batch_ids):
                         return []
+                    views.set_unplaced_params(self._connection, detection)
                 return list(self._findings(detection, self._run(detection)))
             except LakeError:
                 # A file may be published or replaced, and so move, between listing and reading: list once more.
@@ -218,6 +219,7 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
         views.register(connection)
         for detection in detections:
             try:
+                views.set_unplaced_params(connection, detection)
                 _examined(connection, detection)
                 with _telling(detection, SECONDS):
                     columns = connection.execute(_statement(detection)).description or ()

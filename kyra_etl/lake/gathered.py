@@ -83,8 +83,8 @@ class _Group:
         self._storage, self._name = storage, name
         self._filesystem, self._root = storage.filesystem()
         try:
-            # All of it is needed: read at once, its end is not read twice.
-            with self._filesystem.open_input_stream(f"{self._root}/{_path(name)}", buffer_size=0) as stream:
+            # All of it is needed: read in one piece, it is of one version, and its end is not read twice.
+            with self._filesystem.open_input_file(f"{self._root}/{_path(name)}") as stream:
                 file = pq.ParquetFile(pa.BufferReader(stream.read()))
             told = zlib.decompress(base64.b64decode((file.metadata.metadata or {})[_FILES]))
             self._sizes: dict[str, int] = json.loads(told)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -49,10 +50,13 @@ class _Copy(NamedTuple):
 def keep(storage: Storage, files: Sequence[DataFile], rows: pa.Table) -> None:
     """Keep all the rows of these data files (schema EVENTS) for runs to come, and let go of what is too old.
 
-    Nothing is kept of a single file, of too many rows, or of times that are past. A failure is only told in the log.
+    Nothing is kept of a single file, of too many rows, of times that are past, or of fewer rows than the files have:
+    later runs would miss the others. A failure is only told in the log.
     """
     times = [(file.min_time, file.max_time) for file in files if file.min_time and file.max_time]
     if len(files) < 2 or len(times) < len(files) or rows.num_rows > MOST:
+        return
+    if rows.num_rows != sum(file.rows for file in files):
         return
     first, last = min(first for first, _ in times), max(last for _, last in times)
     covered = sorted([file.path, file.size, file.account, str(file.min_time), str(file.max_time)] for file in files)
@@ -65,7 +69,8 @@ def keep(storage: Storage, files: Sequence[DataFile], rows: pa.Table) -> None:
                 storage.remove(copy.path)
         if last >= newest - KEPT:
             told = rows.select(EVENTS.names).replace_schema_metadata({_FILES: json.dumps(covered).encode()})
-            staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{name}"
+            # Of its own name: two runs that take the same events may be writing the same copy.
+            staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{secrets.token_hex(8)}.parquet"
             # With the schema, or what is told beside the rows is lost.
             storage.write_parquet(staged, told, **parquet_options(rows.schema) | {"store_schema": True})
             storage.move(staged, f"{_FOLDER}/{name}")

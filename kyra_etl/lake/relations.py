@@ -17,7 +17,7 @@ import duckdb
 
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.rule import Detection
-from kyra_etl.lake import Lake
+from kyra_etl.lake import Lake, recent
 from kyra_etl.lake.views import literal, reading
 from kyra_etl.model import DataFile
 
@@ -129,7 +129,7 @@ class Relations:
         small = self._taken_rows <= IN_MEMORY
         self._execute(f"CREATE OR REPLACE TEMP TABLE _held AS {source if small else reading(EVENTS, ())}")
         self._execute(f"CREATE OR REPLACE TEMP VIEW _taken AS {'SELECT * FROM _held' if small else source}")
-        if small and sum(file.rows for file in files) == self._taken_rows:
+        if self._taken_rows <= recent.MOST and sum(file.rows for file in files) == self._taken_rows:
             self._lake.keep_recent(files, self._connection.table("_held").to_arrow_table())
         self._chosen = frozenset()
         self._seen = [
@@ -360,7 +360,8 @@ def _looks(detection: Detection) -> bool:
 
 @cache
 def _words(sql: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", sql))
+    """The words of a statement, in small letters: SQL makes no difference."""
+    return frozenset(re.findall(r"\w+", sql.lower()))
 
 
 def _by_account(seen: Iterable[_Seen]) -> list[Span]:

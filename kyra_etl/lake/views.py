@@ -185,6 +185,12 @@ def set_params(connection: duckdb.DuckDBPyConnection, detections: Iterable[Detec
         connection.execute("\n".join(settings))
 
 
+def set_unplaced_params(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:
+    """Give a detection those of its tunables that it reads in a way that `with_params` does not recognize."""
+    if "getvariable" in with_params(detection, detection.sql).lower():
+        set_params(connection, [detection])
+
+
 def param_settings(detections: Iterable[Detection]) -> list[str]:
     """The statements that set every param of these detections to the value in force."""
     return [

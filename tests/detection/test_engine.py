@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from kyra_etl import resources
+from kyra_etl.detect import detect_window
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, LakeError
 from kyra_etl.lake import S3Options, open_lake, relations
 from kyra_etl.lake.engine import Engine, problems
-from kyra_etl.model import Finding
-from tests.detection.making import SELECT, House, record, write_detection
+from kyra_etl.model import Finding, Window
+from tests.detection.making import NOW, SELECT, House, record, write_detection
 
 
 def _find(house: House, detection: Detection, *, seconds: float = 60) -> list[Finding]:
@@ -65,6 +66,15 @@ def test_params_reach_the_sql(house: House) -> None:
     assert [finding.event_id for finding in _find(house, _one(house, more=more, sql=sql))] == ["a"]
 
 
+@pytest.mark.parametrize("reading", ["GETVARIABLE( 'one_thing_names')", "getvariable('one_thing_' || 'names')"])
+def test_params_are_read_however_it_is_written(house: House, reading: str) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), record("GetUser", "10:00:00", "b"), detect=False)
+    more = "-- params.names = { type = 'list[str]', default = ['CreateUser'] }\n"
+    sql = f"{SELECT} WHERE list_contains({reading}, event_name)"
+
+    assert [finding.event_id for finding in _find(house, _one(house, more=more, sql=sql))] == ["a"]
+
+
 BEFORE = """\
 SELECT e.event_id, e.event_time, e.account, e.aws_region AS region, e.principal AS actor,
   e.source_ip_address AS source_ip, e.event_name AS target, 'seen' AS summary, list(o.event_id) AS event_ids
@@ -106,6 +116,28 @@ def test_copies_of_recent_events_change_nothing_and_a_damaged_one_stops_nothing(
 
     assert report.detect.failed == ()
     assert sorted(alert.summary for alert in house.state.alerts.list()) == ["3", "3"]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_window_of_part_of_a_day_leaves_no_copy_that_lacks_the_rest(house: House, dry_run: bool) -> None:
+    counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR") + " WHERE event_name = 'New'"
+    write_detection(house.detections, "one_thing", more='-- lookback = "30m"\n', sql=counting)
+    elsewhere = record("Old", "10:00:00", "far", recipientAccountId="444455556666")
+    house.load(record("Old", "09:50:00", "a"), record("Old", "10:20:00", "b"), elsewhere, detect=False)
+    part = Window(datetime(2026, 1, 10, 10, 10), datetime(2026, 1, 10, 10, 30))
+
+    detect_window(part, lake=house.lake, state=house.state, corpus=house.corpus, now=NOW, dry_run=dry_run)
+    house.load(record("New", "10:25:00", "c"))
+
+    [alert] = house.state.alerts.list()
+    assert alert.summary == "3"
+
+
+def test_names_of_relations_are_read_in_any_case(house: House) -> None:
+    write_detection(house.detections, "one_thing", more=PAIR, sql=BEFORE.replace("events AS", "EVENTS AS"))
+    house.load(record("CreateUser", "10:00:00", "a"))
+
+    assert house.load(record("CreateAccessKey", "10:20:00", "b")).detect.findings == 1
 
 
 def test_events_reach_twice_the_lookback_and_no_further(house: House) -> None:

@@ -236,7 +236,7 @@ class Relations:
         first, last = min(span.first for span in spans), max(span.last for span in spans)
         if len(spans) * (last - first) <= _ALIKE * sum((span.last - span.first for span in spans), timedelta()):
             # Every account's new events are of the same minutes: one comparison a row, not one an account.
-            return f"account IN ({_listed({span.account for span in spans})}) AND {_between(first, last)}"
+            return f"{self._of_accounts({span.account for span in spans})} AND {_between(first, last)}"
         if len(spans) <= _SPANS:
             times = (_between(span.first, span.last) for span in spans)
             each = (f"(account = {literal(span.account)} AND {time})" for span, time in zip(spans, times, strict=True))
@@ -248,6 +248,16 @@ class Relations:
         return (
             "EXISTS (SELECT 1 FROM _spans AS s WHERE s.account = e.account AND e.event_time BETWEEN s.first AND s.last)"
         )
+
+    def _of_accounts(self, accounts: Collection[str]) -> str:
+        """The condition that a row, of an account with new events, is of one of these."""
+        others = {seen.account for seen in self._seen}.difference(accounts)
+        # Comparing every row with every account costs more than most detections do.
+        if not others:
+            return "true"
+        if len(others) < len(accounts):
+            return f"account NOT IN ({_listed(others)})"
+        return f"account IN ({_listed(accounts)})"
 
     def _share_around(self) -> bool:
         """Read what detections look at around the new events, once; False when there is too much.
@@ -262,15 +272,11 @@ class Relations:
             files = self._near("events", {seen.account for seen in self._seen}, first, last)
             tables["_around"] = len(sharing) > 1 and sum(file.rows for file in files) <= SHARED
             if tables["_around"]:
-                wanted = (
-                    f"event_name IN ({_listed({name for each in named for name in each.event_names})})"
-                    if named
-                    else "false"
-                )
-                if wide:
-                    wanted += f" OR {_between(*self._reach(wide))}"
+                names = _listed({name for each in named for name in each.event_names})
+                by_name = f"event_name IN ({names})" if named else "false"
+                near = _between(*self._reach(wide)) if wide else "false"
                 source = f"SELECT {self._columns(sharing)} FROM ({self._nearby(files, first, last)})"
-                where = f"{_between(first, last)} AND ({wanted})"
+                where = f"{_between(first, last)} AND ({by_name} OR {near})"
                 self._execute(f"CREATE OR REPLACE TEMP TABLE _around AS {source} WHERE {where}")
         return tables["_around"]
 
@@ -284,6 +290,7 @@ class Relations:
         if not copies:
             return others
         kept = f"SELECT * FROM read_parquet([{_listed(copies)}], hive_partitioning = false)"
+        kept += f" WHERE account IN ({_listed(accounts)})"
         return f"{others} UNION ALL BY NAME {kept}"
 
     def _reach(self, detections: Sequence[Detection]) -> tuple[datetime, datetime]:
@@ -302,7 +309,7 @@ class Relations:
         self.rows += sum(file.rows for file in files)
         if detection in self._shared.learning and self._share_activity():
             return (
-                f"SELECT * FROM _activity WHERE account IN ({_listed(accounts)}) "
+                f"SELECT * FROM _activity WHERE {self._of_accounts(accounts)} "
                 f"AND date BETWEEN DATE '{first.date()}' AND DATE '{last.date()}'"
             )
         return reading(ACTIVITY, self._lake.readable(files))

@@ -21,8 +21,8 @@ from kyra_etl.detection.alerts import alert_id
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, guard, views
-from kyra_etl.lake.relations import Committed, Relations, moment, of_batches
-from kyra_etl.lake.views import Rows, first_line, literal
+from kyra_etl.lake.relations import Committed, Relations
+from kyra_etl.lake.views import Rows, first_line, literal, moment, of_batches
 from kyra_etl.model import SEVERITIES, DataFile, Finding, Window
 
 FINDING_COLUMNS = ("event_id", "event_time", "account", "region", "actor", "source_ip", "target", "summary")

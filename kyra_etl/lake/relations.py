@@ -18,7 +18,7 @@ import duckdb
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.rule import Detection
 from kyra_etl.lake import Lake, recent
-from kyra_etl.lake.views import literal, reading
+from kyra_etl.lake.views import between, listed, literal, moment, of_batches, reading
 from kyra_etl.model import DataFile
 
 IN_MEMORY = 200_000
@@ -203,7 +203,7 @@ class Relations:
         if not around:
             return whole
         margin = f"INTERVAL {int(around.total_seconds())} SECOND"
-        named = f"event_name IN ({_listed(detection.event_names)})" if detection.event_names else "true"
+        named = f"event_name IN ({listed(detection.event_names)})" if detection.event_names else "true"
         rows = self._execute(
             f"""WITH edges AS (
               SELECT DISTINCT account, event_time - {margin} AS first, event_time + {margin} AS last
@@ -222,7 +222,7 @@ class Relations:
     def _events(self, detection: Detection, spans: Sequence[Span]) -> str:
         within = self._within(spans)
         if detection.only_named:
-            within += f" AND event_name IN ({_listed(detection.event_names)})"
+            within += f" AND event_name IN ({listed(detection.event_names)})"
         shared = self._shared
         first, last = min(span.first for span in spans), max(span.last for span in spans)
         files = self._near("events", {span.account for span in spans}, first, last)
@@ -230,15 +230,15 @@ class Relations:
         if detection in shared.around and self._share_around():
             return f"SELECT {self._columns([detection])} FROM _around AS e WHERE {within}"
         source = self._nearby(files, first, last)
-        return f"SELECT * FROM ({source}) AS e WHERE {_between(first, last)} AND {within}"
+        return f"SELECT * FROM ({source}) AS e WHERE {between(first, last)} AND {within}"
 
     def _within(self, spans: Sequence[Span]) -> str:
         first, last = min(span.first for span in spans), max(span.last for span in spans)
         if len(spans) * (last - first) <= _ALIKE * sum((span.last - span.first for span in spans), timedelta()):
             # Every account's new events are of the same minutes: one comparison a row, not one an account.
-            return f"{self._of_accounts({span.account for span in spans})} AND {_between(first, last)}"
+            return f"{self._of_accounts({span.account for span in spans})} AND {between(first, last)}"
         if len(spans) <= _SPANS:
-            times = (_between(span.first, span.last) for span in spans)
+            times = (between(span.first, span.last) for span in spans)
             each = (f"(account = {literal(span.account)} AND {time})" for span, time in zip(spans, times, strict=True))
             return f"({' OR '.join(each)})"
         values = ", ".join(f"({literal(s.account)}, {moment(s.first)}, {moment(s.last)})" for s in spans)
@@ -256,8 +256,8 @@ class Relations:
         if not others:
             return "true"
         if len(others) < len(accounts):
-            return f"account NOT IN ({_listed(others)})"
-        return f"account IN ({_listed(accounts)})"
+            return f"account NOT IN ({listed(others)})"
+        return f"account IN ({listed(accounts)})"
 
     def _share_around(self) -> bool:
         """Read what detections look at around the new events, once; False when there is too much.
@@ -272,11 +272,11 @@ class Relations:
             files = self._near("events", {seen.account for seen in self._seen}, first, last)
             tables["_around"] = len(sharing) > 1 and sum(file.rows for file in files) <= SHARED
             if tables["_around"]:
-                names = _listed({name for each in named for name in each.event_names})
+                names = listed({name for each in named for name in each.event_names})
                 by_name = f"event_name IN ({names})" if named else "false"
-                near = _between(*self._reach(wide)) if wide else "false"
+                near = between(*self._reach(wide)) if wide else "false"
                 source = f"SELECT {self._columns(sharing)} FROM ({self._nearby(files, first, last)})"
-                where = f"{_between(first, last)} AND ({by_name} OR {near})"
+                where = f"{between(first, last)} AND ({by_name} OR {near})"
                 self._execute(f"CREATE OR REPLACE TEMP TABLE _around AS {source} WHERE {where}")
         return tables["_around"]
 
@@ -289,8 +289,8 @@ class Relations:
         others = reading(EVENTS, self._lake.readable(file for file in files if file.path not in stood_for))
         if not copies:
             return others
-        kept = f"SELECT * FROM read_parquet([{_listed(copies)}], hive_partitioning = false)"
-        kept += f" WHERE account IN ({_listed(accounts)})"
+        kept = f"SELECT * FROM read_parquet([{listed(copies)}], hive_partitioning = false)"
+        kept += f" WHERE account IN ({listed(accounts)})"
         return f"{others} UNION ALL BY NAME {kept}"
 
     def _reach(self, detections: Sequence[Detection]) -> tuple[datetime, datetime]:
@@ -382,21 +382,3 @@ def _by_account(seen: Iterable[_Seen]) -> list[Span]:
 def _back(spans: Sequence[Span], baseline: timedelta) -> tuple[datetime, datetime]:
     """How far back a baseline reaches. A day more: a row counts by its last use, which may lie later than its date."""
     return min(span.first for span in spans) - baseline - timedelta(days=1), max(span.last for span in spans)
-
-
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(map(literal, sorted(values)))
-
-
-def of_batches(batch_ids: Iterable[str]) -> str:
-    """The condition that an event came in one of these batches."""
-    return f"batch_id IN ({_listed(batch_ids)})"
-
-
-def _between(first: datetime, last: datetime) -> str:
-    return f"event_time BETWEEN {moment(first)} AND {moment(last)}"
-
-
-def moment(at: datetime) -> str:
-    """A TIMESTAMP literal."""
-    return f"TIMESTAMP '{at.isoformat(sep=' ')}'"

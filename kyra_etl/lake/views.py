@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,26 @@ def literal(value: Any) -> str:
         return f"[{', '.join(map(literal, value))}]"
     text = str(value).replace("'", "''")
     return f"'{text}'"
+
+
+def listed(values: Iterable[str]) -> str:
+    """SQL literals of texts, as IN takes them."""
+    return ", ".join(map(literal, sorted(values)))
+
+
+def moment(at: datetime) -> str:
+    """A TIMESTAMP literal."""
+    return f"TIMESTAMP '{at.isoformat(sep=' ')}'"
+
+
+def between(first: datetime, last: datetime) -> str:
+    """The condition that an event happened then, both ends included."""
+    return f"event_time BETWEEN {moment(first)} AND {moment(last)}"
+
+
+def of_batches(batch_ids: Iterable[str]) -> str:
+    """The condition that an event came in one of these batches."""
+    return f"batch_id IN ({listed(batch_ids)})"
 
 
 def first_line(error: BaseException) -> str:

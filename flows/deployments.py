@@ -29,7 +29,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.backfill import backfill
 from flows.check import check
 from flows.maintain import maintain
-from flows.orphans import GOING_ON, close_orphaned_runs, processes
+from flows.orphans import GOING_ON, OURS, close_orphaned_runs, processes
 from flows.sync import sync
 from kyra_etl import config
 from kyra_etl.errors import ConfigError, KyraError
@@ -68,9 +68,9 @@ def close_stale_runs(now: datetime) -> int:
     missed: State[None] = Cancelled(message="Missed while kyra serve was not running; the next one makes up for it.")
     before = FlowRunFilterExpectedStartTime.model_validate({"before_": now})
     with get_client(sync_client=True) as client:
-        going_on = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_in(*GOING_ON)))
+        going_on = client.read_flow_runs(flow_filter=OURS, flow_run_filter=FlowRunFilter(state=_in(*GOING_ON)))
         due = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=_in(StateType.SCHEDULED), expected_start_time=before)
+            flow_filter=OURS, flow_run_filter=FlowRunFilter(state=_in(StateType.SCHEDULED), expected_start_time=before)
         )
         stale = [(run.id, crashed) for run in going_on] + [(run.id, missed) for run in due if run.auto_scheduled]
         for run_id, state in stale:
@@ -89,6 +89,7 @@ def call_off_overdue_runs(now: datetime) -> int:
     with get_client(sync_client=True) as client:
         due = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(state=_in(StateType.SCHEDULED), expected_start_time=before),
+            flow_filter=OURS,
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
         needless = all_but_the_latest(due)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -145,14 +146,6 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
 
     server.wait(lambda: told() >= {"kyra.alert.opened", "kyra.integration.connected"}, "the events", 240)
 
-    # Runs that Prefect's runner has lost sight of: a process of ours stands in for two of them.
-    flow_id = found["check"]["flow_id"]
-    dead, alive, cancelled = (
-        server.ask("flow_runs/", flow_id=flow_id, name=name, state={"type": state})["id"]
-        for name, state in (("dead", "RUNNING"), ("alive", "RUNNING"), ("cancelled", "CANCELLING"))
-    )
-    lost = {run: sleeping_for(run) for run in (alive, cancelled)}
-
     # On demand, two at once beside the schedule: every log file is loaded by one of them.
     put(bucket, TODAY, "three", {}, {}, {})
     put(bucket, TODAY, "another", {})
@@ -190,7 +183,26 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
         assert state["type"] == "FAILED"
         assert state["message"].startswith(f"acme: {says}")
 
+    # Runs that Prefect's runner has lost sight of: a process of ours stands in for two of them. Beside them one that
+    # somebody runs by hand, and one of another flow.
+    ids = {key: found["check"][key] for key in ("id", "flow_id")}
+    of_ours, theirs = (
+        {"flow_id": ids["flow_id"], "deployment_id": ids["id"]},
+        server.ask("flows/", name="not ours")["id"],
+    )
+    dead, alive, cancelled, by_hand, other = (
+        server.ask("flow_runs/", **of, name=name, state={"type": state})["id"]
+        for name, state, of in (
+            ("dead", "RUNNING", of_ours),
+            ("alive", "RUNNING", of_ours),
+            ("cancelled", "CANCELLING", of_ours),
+            ("by hand", "RUNNING", {"flow_id": ids["flow_id"]}),
+            ("other", "RUNNING", {"flow_id": theirs}),
+        )
+    )
+    lost = {run: sleeping_for(run) for run in (alive, cancelled)}
     monkeypatch.setattr(orphans, "PATIENCE", timedelta(seconds=5))
+    time.sleep(6)
     runner = next(pid for pid, command in processes_below(server.process.pid) if "flows.deployments" in command)
     with temporary_settings({PREFECT_API_URL: server.url}):
         living = {**(orphans.processes(runner) or {}), **(orphans.processes(os.getpid()) or {})}
@@ -198,7 +210,8 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
         assert orphans.close_orphaned_runs(datetime.now(UTC), None) == 0, "where the system tells nothing"
         assert orphans.close_orphaned_runs(datetime.now(UTC), living) == 2
     assert server.run(dead)["state"]["message"].startswith("Its process ended while Prefect's server was away")
-    assert [server.run(run)["state"]["type"] for run in (dead, alive, cancelled)] == ["CRASHED", "RUNNING", "CANCELLED"]
+    states = {run: server.run(run)["state"]["type"] for run in (dead, alive, cancelled, by_hand, other)}
+    assert [*states.values()] == ["CRASHED", "RUNNING", "CANCELLED", "RUNNING", "RUNNING"]
     assert lost[cancelled].wait(10) == -signal.SIGKILL
     assert lost[alive].poll() is None
     lost[alive].kill()

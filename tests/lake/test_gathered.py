@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from kyra_etl.cloudtrail.schema import ACTIVITY
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, gathered, open_lake
+from kyra_etl.lake import Lake, S3Options, gathered, open_lake
 from kyra_etl.model import DataFile
+from tests.wire import WIRE
 
 DAY = date(2026, 3, 1)
 ACCOUNT = "012345678901"
@@ -54,6 +56,21 @@ def asked(lake: Lake, files: Sequence[DataFile]) -> tuple[list[str], list[DataFi
 
 def expected(files: Sequence[DataFile]) -> list[str]:
     return sorted(f"{file.path}#{n}" for file in files for n in range(file.rows))
+
+
+def test_a_large_copy_on_s3_is_read_in_one_piece_and_so_of_one_version(s3_server: str) -> None:
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket="lake")
+    lake = open_lake("s3://lake/kyra", S3Options(s3_server, "us-east-1", "testing", "testing"))
+    files = [write(lake, DAY + timedelta(days=n), rows=9_000) for n in range(gathered.LOOSE + 3)]
+    assert asked(lake, files)[0] == expected(files[:-1])
+    (size,) = lake.storage.sizes("_gathered").values()
+    assert size > 2**18, "pyarrow reads a stream in pieces of this many bytes"
+    WIRE.calls.clear()
+
+    assert asked(lake, files)[0] == expected(files[:-1])
+
+    reads = [call for call in WIRE.calls if call.resource.endswith(f"{ACCOUNT}.parquet") and not call.head]
+    assert len(reads) == 1
 
 
 def test_past_days_are_read_once_and_the_newest_where_it_lies(lake: Lake) -> None:

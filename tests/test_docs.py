@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,18 @@ from kyra_etl.detection.rule import Corpus
 from tests.cli.conftest import put, record
 
 ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = {"README.md": "tests/test_readme.py", "docs/analysts.md": "tests/test_analysts.py"}
-"""Documents that have a test of their own, which runs all that is in them."""
+ELSEWHERE = {
+    "README.md": ("tests/test_readme.py", {"console", "python"}),
+    "docs/analysts.md": ("tests/test_analysts.py", {"sh", "sql", "python"}),
+}
+"""Documents that have a test of their own, and the languages of which it runs every block."""
 TOLD = {"CONTRIBUTING.md": "make test\n"}
 """What no test can run, being what runs them."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where, in which language (`text` was printed), what it needs that a test has not, and its text."""
+    """A fenced block: where, in which language (`text` was printed), what it needs that tests have not, and its text."""
 
     document: str
     line: int
@@ -43,17 +47,18 @@ class Block:
 def blocks() -> Iterator[Block]:
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
         text, document = path.read_text(), str(path.relative_to(ROOT))
-        for found in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            above = text[: found.start()].rstrip("\n").rpartition("\n")[2]
+        for found in re.finditer(r"^( *)```(\w+)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
+            above = text[: found.start()].rstrip("\n").rpartition("\n")[2].strip()
             needs = re.fullmatch(r"<!-- needs (.+) -->", above)
             line = text[: found.start()].count("\n") + 1
-            yield Block(document, line, found[1], needs and needs[1], found[2])
+            yield Block(document, line, found[2], needs and needs[1], textwrap.dedent(found[3]))
 
 
 OURS = [
     block
     for block in blocks()
-    if block.document not in ELSEWHERE and not block.needs and TOLD.get(block.document) not in block.text.split("$ ")
+    if not block.needs and TOLD.get(block.document) not in block.text.split("$ ")
+    if block.language not in ELSEWHERE.get(block.document, ("", set()))[1]
 ]
 
 
@@ -90,7 +95,7 @@ def test_every_block_is_run_or_says_what_it_needs() -> None:
     others = [str(block) for block in OURS if block.language not in run_here]
 
     assert others == [], "give it a test, or put <!-- needs … --> above it"
-    for document, test in ELSEWHERE.items():
+    for document, (test, _) in ELSEWHERE.items():
         assert document in (ROOT / test).read_text()
 
 

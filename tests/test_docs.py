@@ -32,7 +32,7 @@ TOLD = {"CONTRIBUTING.md": "make test\n"}
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where, in which language (`text` was printed), what it needs that tests have not, and its text."""
+    """A fenced block: where, in which language (`text` was printed), what it needs besides a test, and its text."""
 
     document: str
     line: int

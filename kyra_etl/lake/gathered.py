@@ -101,7 +101,7 @@ class _Group:
                 missing = []
             except (OSError, pa.ArrowException, LakeError) as error:
                 # A file may have moved since it was listed, a disk may be full: then they are read as they lie.
-                log.info("Activity (%s) was not gathered: %s", self._name, str(error).splitlines()[0])
+                log.info("Activity (%s) was not gathered: %s", self._name, str(error).partition("\n")[0])
         wanted = {file.path for file in files if self._sizes.get(file.path) == file.size}
         if wanted == self._sizes.keys():
             return self._held, missing

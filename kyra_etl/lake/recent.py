@@ -59,23 +59,26 @@ def keep(storage: Storage, files: Sequence[DataFile], rows: pa.Table) -> None:
     if rows.num_rows != sum(file.rows for file in files):
         return
     first, last = min(first for first, _ in times), max(last for _, last in times)
-    covered = sorted([file.path, file.size, file.account, str(file.min_time), str(file.max_time)] for file in files)
-    name = f"{first:{_TIME}}-{last:{_TIME}}-{hashlib.sha256(json.dumps(covered).encode()).hexdigest()[:16]}.parquet"
+    told = sorted([one.path, one.size, one.rows, one.account, str(one.min_time), str(one.max_time)] for one in files)
+    covered = json.dumps(told).encode()
+    stem = f"{_FOLDER}/{first:{_TIME}}-{last:{_TIME}}-{hashlib.sha256(covered).hexdigest()[:16]}-"
     try:
         copies = _copies(storage)
         newest = max((copy.last for copy in copies), default=last)
         for copy in copies:
             if copy.last < max(newest, last) - KEPT:
                 storage.remove(copy.path)
-        if last >= newest - KEPT:
-            told = rows.select(EVENTS.names).replace_schema_metadata({_FILES: json.dumps(covered).encode()})
-            # Of its own name: two runs that take the same events may be writing the same copy.
-            staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{secrets.token_hex(8)}.parquet"
+        if last >= newest - KEPT and not any(copy.path.startswith(stem) for copy in copies):
+            whole = rows.select(EVENTS.names).replace_schema_metadata({_FILES: covered})
+            # Of its own name, for two runs may take the same events: whoever reads a copy must not find half of another
+            # one, with its rows in another order.
+            name = f"{secrets.token_hex(8)}.parquet"
+            staged = f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}/{name}"
             # With the schema, or what is told beside the rows is lost.
-            storage.write_parquet(staged, told, **parquet_options(rows.schema) | {"store_schema": True})
-            storage.move(staged, f"{_FOLDER}/{name}")
+            storage.write_parquet(staged, whole, **parquet_options(rows.schema) | {"store_schema": True})
+            storage.move(staged, f"{stem}{name}")
     except (OSError, pa.ArrowException, LakeError) as error:
-        log.info("The new events were not kept once more: %s", str(error).splitlines()[0])
+        log.info("The new events were not kept once more: %s", str(error).partition("\n")[0])
 
 
 def kept(
@@ -94,8 +97,9 @@ def kept(
             continue
         own = {
             path: size
-            for path, size, account, *times in _covered(storage, copy)
-            if account in accounts and times[0] <= str(last) and times[1] >= str(first)
+            for path, size, account, begins, ends in _covered(storage, copy)
+            # As texts, which `str` makes of such times in their order, with and without less than seconds.
+            if account in accounts and begins <= str(last) and ends >= str(first)
         }
         # Two copies may be of the same file: a run that failed is run again.
         if own and own.items() <= listed.items() and stood_for.isdisjoint(own):
@@ -123,15 +127,18 @@ def _copies(storage: Storage) -> list[_Copy]:
 
 
 def _covered(storage: Storage, copy: _Copy) -> list[tuple[str, int, str, str, str]]:
-    """The data files that a copy is of: path, size, account, first and last time; none if another version wrote it."""
+    """The data files that a copy is of: path, size, account, first and last time.
+
+    None if another version wrote it, or if it has not all their rows.
+    """
     filesystem, root = storage.filesystem()
     try:
         with filesystem.open_input_file(f"{root}/{copy.path}") as stream:
-            schema = pq.read_schema(stream)
-        if schema.names == EVENTS.names:
-            return [
-                (path, size, account, *times) for path, size, account, *times in json.loads(schema.metadata[_FILES])
-            ]
+            file = pq.ParquetFile(stream)
+            schema, held = file.schema_arrow, file.metadata.num_rows
+        told = json.loads(schema.metadata[_FILES])
+        if schema.names == EVENTS.names and held == sum(rows for _, _, rows, *_ in told):
+            return [(path, size, account, first, last) for path, size, _, account, first, last in told]
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         pass
     return []

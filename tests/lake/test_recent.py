@@ -112,6 +112,51 @@ def test_a_run_that_is_run_again_counts_once(lake: Lake) -> None:
     assert asked(lake, files, ACCOUNTS, NOON, NOON + AGES)[0] == expected(files, ACCOUNTS, NOON, NOON + AGES)
 
 
+def test_a_copy_is_never_written_over_while_somebody_may_read_it(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [write(lake, account, NOON, "batch-1") for account in ACCOUNTS]
+    files = [file for file, _ in written]
+    one, other = (pa.concat_tables(rows for _, rows in order) for order in (written, written[::-1]))
+    lake.keep_recent(files, one)
+    (path,) = copies(lake)
+    filesystem, root = lake.storage.filesystem()
+
+    def held(path: str) -> list[str]:
+        return pq.read_table(f"{root}/{path}", filesystem=filesystem)["event_id"].to_pylist()  # type: ignore[no-any-return]
+
+    lake.keep_recent(files, other)
+    assert copies(lake) == [path]
+    with monkeypatch.context() as patch:  # as for two runs at the same moment
+        patch.setattr(lake.storage, "sizes", lambda _: {})
+        lake.keep_recent(files, other)
+
+    assert held(path) == one["event_id"].to_pylist()
+    assert len(copies(lake)) == 2
+    assert asked(lake, files, ACCOUNTS, NOON, NOON + AGES) == (expected(files, ACCOUNTS, NOON, NOON + AGES), 0)
+
+
+def test_a_copy_that_lacks_some_or_holds_more_is_passed_over(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+    files = run(lake, NOON, "batch-1")
+    (path,) = (tmp_path / copy for copy in copies(lake))
+    rows = pq.read_table(path)
+    for others in (rows.slice(1), pa.concat_tables([rows, rows.slice(0, 1)])):
+        pq.write_table(others, path, store_schema=True)
+
+        assert asked(lake, files, ACCOUNTS, NOON, NOON + AGES) == (expected(files, ACCOUNTS, NOON, NOON + AGES), 3)
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_times_of_less_than_seconds_are_compared_as_times(lake: Lake, off: int) -> None:
+    moment = timedelta(microseconds=1)
+    files = run(lake, NOON + 500_000 * moment, "batch-1") + run(lake, NOON, "batch-2")
+    begins, ends = files[0].min_time, files[0].max_time
+    assert begins
+    assert ends
+
+    for first, last in ((begins - AGES, begins + off * moment), (ends + off * moment, ends + AGES)):
+        assert asked(lake, files, ACCOUNTS, first, last) == (expected(files, ACCOUNTS, first, last), 0)
+
+
 def test_copies_of_past_hours_go_and_a_backfill_leaves_none(lake: Lake) -> None:
     run(lake, NOON, "batch-1")
     run(lake, NOON + recent.KEPT, "batch-2")

@@ -76,10 +76,10 @@ class Lake:
         """Copies of recent events, and the paths of the files that they stand for; see `lake.recent`."""
         return recent.kept(self.storage, files, accounts, first, last)
 
-    def forget_gathered(self, account: str, before: date) -> None:
-        """Let go of copies of an account's rows before a day: what retention takes away must not lie there."""
-        gathered.forget(self.storage, account, before)
-        recent.forget(self.storage, before)
+    def forget_gathered(self, horizons: Mapping[str, date]) -> None:
+        """Let go of copies of accounts' rows before their horizons: what retention takes away must not lie there."""
+        gathered.forget(self.storage, horizons)
+        recent.forget(self.storage, max(horizons.values(), default=date.min))
 
     def register(self, connection: Any) -> None:
         """Let a DuckDB connection read `uri()`s."""

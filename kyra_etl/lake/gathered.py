@@ -13,7 +13,7 @@ import json
 import secrets
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -43,6 +43,7 @@ KEPT = timedelta(days=100)
 NEWEST = "newest"
 """In the place of an account, the newest day of all of them."""
 
+_FOLDER = f"{layout.GATHERED_DIR}/activity"
 _FILE = "_file"
 _COLUMNS = pa.schema([*ACTIVITY, pa.field(_FILE, pa.string())])
 _FILES = b"files"
@@ -70,10 +71,13 @@ def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, lis
     return pa.concat_tables(tables), others
 
 
-def forget(storage: Storage, account: str, before: date) -> None:
-    """Let go of what is gathered of an account's days before that one. Raises LakeError."""
-    for name in (account, NEWEST):
-        _Group(storage, name).forget(before)
+def forget(storage: Storage, horizons: Mapping[str, date]) -> None:
+    """Let go of what is gathered of days before an account's horizon; of the newest day, of all. Raises LakeError."""
+    days = {**horizons, NEWEST: max(horizons.values(), default=date.min)}
+    for path in storage.sizes(_FOLDER):
+        name = path.rpartition("/")[2].removesuffix(".parquet")
+        if name in days:
+            _Group(storage, name).forget(days[name])
 
 
 class _Group:
@@ -108,9 +112,11 @@ class _Group:
         return self._of(wanted), missing
 
     def forget(self, before: date) -> None:
-        """Keep no row of a day before that one."""
+        """Keep no row of a day before that one, nor a file of which nobody can tell what it holds."""
         late = self._held.filter(pc.greater_equal(self._held["date"], pa.scalar(before, pa.date32())))
-        if late.num_rows < self._held.num_rows:
+        if not late.num_rows:
+            self._storage.remove(_path(self._name))
+        elif late.num_rows < self._held.num_rows:
             paths = pc.unique(late[_FILE]).to_pylist()
             self._write(late, {path: self._sizes[path] for path in paths})
 
@@ -197,4 +203,4 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _path(name: str) -> str:
-    return f"{layout.GATHERED_DIR}/activity/{name}.parquet"
+    return f"{_FOLDER}/{name}.parquet"

@@ -76,8 +76,9 @@ def retain(kit: Kit, *, accounts: Collection[str] | None = None, dry_run: bool =
                 gone[partition] = files
             work.alive()
             kit.progress.advance()
-        for account, day in due.items():
-            kit.lake.forget_gathered(account, day)
+        # Of accounts that have nothing left, too: the run that took it may have been killed before it came to this.
+        past = kit.state.swaps.horizons()
+        kit.lake.forget_gathered({name: day for name, day in past.items() if accounts is None or name in accounts})
         log_files = kit.state.ledger.prune(_unneeded(kit, due), work.alive)
         return _report(due, gone, dry_run=False, removed=remove_replaced(work), log_files=log_files)
 

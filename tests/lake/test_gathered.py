@@ -170,13 +170,34 @@ def test_what_retention_takes_away_is_not_left_in_the_copy(lake: Lake) -> None:
     files = days(lake, 12)
     asked(lake, files)
 
-    lake.forget_gathered(ACCOUNT, DAY + timedelta(days=10))
+    lake.forget_gathered({ACCOUNT: DAY + timedelta(days=10)})
     for file in files[10:-1]:
         lake.storage.remove(file.path)
 
     assert asked(lake, files[:10]) == ([], files[:10])
     assert asked(lake, files[10:]) == (expected(files[10:-1]), files[-1:])
-    lake.forget_gathered("999999999999", DAY)
+    lake.forget_gathered({"999999999999": DAY})
+
+
+@pytest.mark.parametrize("broken", [b"PAR1 and nothing else", b""])
+def test_retention_leaves_no_copy_that_nobody_can_read(tmp_path: Path, broken: bytes) -> None:
+    lake = open_lake(str(tmp_path))
+    asked(lake, days(lake, 12))
+    (copy,) = (tmp_path / path for path in lake.storage.sizes("_gathered"))
+    copy.write_bytes(broken)
+
+    lake.forget_gathered({"999999999999": DAY})
+    assert copy.exists()
+    lake.forget_gathered({ACCOUNT: DAY})
+    assert not copy.exists()
+
+
+def test_retention_of_all_days_leaves_no_copy(lake: Lake) -> None:
+    asked(lake, days(lake, 12))
+
+    lake.forget_gathered({ACCOUNT: DAY + timedelta(days=12)})
+
+    assert lake.storage.sizes("_gathered") == {}
 
 
 STEPS = st.lists(st.tuples(st.integers(0, 15), st.integers(1, 14), st.sampled_from("ab")), min_size=1, max_size=3)

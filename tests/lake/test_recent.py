@@ -208,10 +208,11 @@ def test_a_copy_that_is_broken_or_of_another_version_is_passed_over(tmp_path: Pa
 
 def test_what_retention_takes_away_is_not_left_in_a_copy(lake: Lake) -> None:
     run(lake, NOON, "batch-1")
-    lake.forget_gathered(ACCOUNTS[0], NOON.date())
+    lake.forget_gathered({})
+    lake.forget_gathered({ACCOUNTS[0]: NOON.date()})
     assert len(copies(lake)) == 1
 
-    lake.forget_gathered(ACCOUNTS[0], NOON.date() + timedelta(days=1))
+    lake.forget_gathered({ACCOUNTS[0]: NOON.date() + timedelta(days=1)})
 
     assert copies(lake) == []
 

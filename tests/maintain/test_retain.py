@@ -34,6 +34,10 @@ def _filled(house: Upkeep, **limits: Any) -> None:
         house.load(_event(day), _event(day, OTHER), detect=False)
 
 
+def _killed() -> None:
+    raise KeyboardInterrupt
+
+
 def _retain(house: Upkeep, **options: Any) -> RetainReport:
     return retain(house.kit, **options)
 
@@ -140,6 +144,25 @@ def test_an_event_that_is_committed_meanwhile_goes_with_the_next_run(
     folder.state.swaps.set_horizons({ACCOUNT: date(2026, 1, 5)}, NOW)
     _retain(folder)
     assert folder.ids() == folder.globbed() == ["1-05", "1-10", "9-05", "9-10"]
+
+
+def test_a_retention_that_was_killed_leaves_no_copy_of_what_it_took(
+    house: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 12):
+        house.load(_event(day, OTHER), detect=False)
+    house.lake.gathered(house.state.ledger.data_files("activity"))
+    (copy,) = house.lake.storage.sizes("_gathered")
+    house.limits = replace(house.limits, retain_days=5)
+    with once_before(house.lake, "forget_gathered", _killed, monkeypatch), pytest.raises(KeyboardInterrupt):
+        _retain(house)
+    assert house.ids() == []
+
+    _retain(house, accounts=[ACCOUNT])
+    assert house.lake.storage.sizes("_gathered").keys() == {copy}, "other accounts' were asked for"
+    _retain(house)
+
+    assert house.lake.storage.sizes("_gathered") == {}
 
 
 def test_compaction_and_retention_do_not_mind_each_other(folder: Upkeep) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
@@ -14,6 +16,7 @@ from prefect.states import Completed, Failed
 
 from flows.events import tell_alerts
 from kyra_etl.backfill import Plan
+from kyra_etl.detection.attack import Technique
 from kyra_etl.errors import KyraError, TransientError
 from kyra_etl.model import Alert, Probe, RunReport
 from kyra_etl.verdict import span
@@ -97,31 +100,76 @@ def leave_artifacts(verb: str, label: str, reports: Sequence[tuple[str, RunRepor
 
 
 def report_rows(label: str, reports: Sequence[tuple[str, RunReport]]) -> list[dict[str, Any]]:
-    """A row a report, with every count and whether they add up."""
+    """A row a report: every count, whether they add up, how late log files came, and why so many and no others."""
     return [
-        {label: row, **{name: getattr(report, name) for name in COUNTS}, "adds up": report.imbalance() or "yes"}
+        {
+            label: row,
+            **{name: getattr(report, name) for name in COUNTS},
+            "adds up": report.imbalance() or "yes",
+            "lag": _lag(report),
+            "why": _why(report),
+        }
         for row, report in reports
     ]
 
 
+def _lag(report: RunReport) -> str:
+    """From events to the delivery of their log files."""
+    if report.lag_p50 is None or report.lag_max is None:
+        return ""
+    return f"{span(timedelta(seconds=report.lag_p50))}, at most {span(timedelta(seconds=report.lag_max))}"
+
+
+def _why(report: RunReport) -> str:
+    """Where it looked, what it left alone and what it left to the next run."""
+    parts = [f"{_number(report.folders_listed, 'folder')} listed by {_number(report.list_requests, 'request')}"]
+    for what, kinds in (("ignored", report.ignored_by_kind), ("quarantined", report.quarantined_by_reason)):
+        parts += [f"{what}: {number} {kind}" for kind, number in kinds.items()]
+    if report.folders_waiting:
+        parts.append(f"{_number(report.folders_waiting, 'folder')} left to the next run by a budget of LIST requests")
+    return _plain("; ".join(parts))
+
+
 def alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """A row an alert, the most telling columns first."""
+    """A row an alert, the most telling columns first; techniques and events are links."""
     return [
         {
             "severity": alert.severity,
-            "title": alert.title,
+            "title": _plain(alert.title),
             "account": alert.account,
-            "region": alert.region,
-            "actor": alert.actor,
-            "target": alert.target,
-            "summary": alert.summary,
+            "region": _plain(alert.region),
+            "actor": _plain(alert.actor),
+            "target": _plain(alert.target),
+            "summary": _plain(alert.summary),
             "last_seen": f"{alert.last_seen:%Y-%m-%d %H:%M:%S}",
             "events": alert.event_count,
             "status": alert.status,
             "alert_id": alert.alert_id,
+            "attack": ", ".join(f"[{id_}]({Technique(id_, '').url})" for id_ in alert.attack),
+            "in AWS": _in_aws(alert),
         }
         for alert in alerts
     ]
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#!|~&]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def _plain(text: str | None) -> str:
+    """A text that Prefect's page, which takes cells for Markdown, shows as it is: a caller may have written a link."""
+    return _MARKDOWN.sub(r"\\\g<0>", text or "")
+
+
+_CONSOLES = (("cn-", "console.amazonaws.cn"), ("us-gov-", "console.amazonaws-us-gov.com"))
+
+
+def _in_aws(alert: Alert) -> str:
+    """A link to its first event in CloudTrail's event history, which has management events of 90 days."""
+    if not alert.region or not alert.event_ids or not re.fullmatch(r"[0-9a-f-]{36}", alert.event_ids[0]):
+        return ""
+    host = next((host for begins, host in _CONSOLES if alert.region.startswith(begins)), "console.aws.amazon.com")
+    region = quote(alert.region, safe="")
+    return f"[event](https://{host}/cloudtrailv2/home?region={region}#/events/{alert.event_ids[0]})"
 
 
 def plan_rows(plan: Plan) -> list[dict[str, Any]]:

@@ -163,7 +163,58 @@ def test_the_table_of_a_run_holds_every_count_and_whether_they_add_up() -> None:
 
     assert set(outcome.COUNTS) <= set(row)
     assert (row["integration"], row["adds up"]) == ("acme", "yes")
+    assert (row["lag"], row["why"]) == ("", "0 folders listed by 0 requests")
     assert wrong["adds up"] == "listed + hinted + carried = 5, but the files' states add up to 4"
+
+
+def test_the_table_of_a_run_says_how_late_log_files_came_and_why_there_are_no_others() -> None:
+    report = replace(
+        REPORT,
+        folders_listed=1,
+        list_requests=2,
+        folders_waiting=3,
+        ignored_by_kind={"digest": 2},
+        quarantined_by_reason={"corrupt_gzip": 1},
+        lag_p50=300.0,
+        lag_max=7300.0,
+    )
+    (row,) = outcome.report_rows("integration", [("acme", report)])
+
+    assert row["lag"] == "5 min, at most 2 h"
+    assert row["why"] == (
+        r"1 folder listed by 2 requests; ignored: 2 digest; quarantined: 1 corrupt\_gzip; "
+        "3 folders left to the next run by a budget of LIST requests"
+    )
+
+
+ID = "00000000-0000-4000-8000-00000000000a"
+
+
+@pytest.mark.parametrize(
+    ("region", "event", "link"),
+    [
+        (
+            "eu-west-1",
+            ID,
+            f"[event](https://console.aws.amazon.com/cloudtrailv2/home?region=eu-west-1#/events/{ID})",
+        ),
+        ("cn-north-1", ID, f"[event](https://console.amazonaws.cn/cloudtrailv2/home?region=cn-north-1#/events/{ID})"),
+        (None, ID, ""),
+        ("eu-west-1", "sha256:00", ""),
+    ],
+)
+def test_alerts_link_to_their_techniques_and_to_aws_and_nowhere_else(region: str | None, event: str, link: str) -> None:
+    """Prefect's page takes cells for Markdown, and who made the calls chose some of their words."""
+    at = datetime(2026, 1, 1, 12)
+    target = "![x](https://evil.example/x) <b> __a__ www.evil.example"
+    alert = Alert("a1", "root_login", "Root Login", "high", "012345678901", at, at, 1, (event,), region=region)
+
+    (row,) = outcome.alert_rows([replace(alert, attack=("T1078.004",), target=target)])
+
+    assert row["attack"] == "[T1078.004](https://attack.mitre.org/techniques/T1078/004/)"
+    assert row["in AWS"] == link
+    assert row["target"] == r"\!\[x\]\(https\://evil.example/x\) \<b\> \_\_a\_\_ www\.evil.example"
+    assert row["actor"] == ""
 
 
 def test_tables_are_json() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from kyra_etl.backfill import backfill
 from kyra_etl.detect import detect_window
+from kyra_etl.folder import FolderBucket
 from kyra_etl.lake import relations
-from kyra_etl.model import SEVERITIES, Alert, Window
+from kyra_etl.model import SEVERITIES, Alert, Integration, Limits, Window
 from tests.corpus import CASES, CORPUS
+from tests.detection import making
 from tests.detection.making import House
 
 LEARNING = frozenset(detection.id for detection in CORPUS.detections if detection.baseline)
@@ -36,26 +41,55 @@ def _records() -> list[Mapping[str, Any]]:
 
 
 RECORDS = _records()
+LATER = datetime(2026, 2, 10)
 
 
 def _alerts(house: House, batches: list[list[Mapping[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
     monkeypatch.setattr(House, "corpus", CORPUS)
+    monkeypatch.setattr(making, "NOW", LATER)
     for batch in batches:
-        assert house.load(*batch).detect.failed == ()
+        report = house.load(*batch)
+        assert (report.malformed, report.detect.failed) == (0, ())
     return list(house.state.alerts.list())
 
 
 def _judged_later(house: House) -> list[Alert]:
-    """Loaded without looking, then looked at day by day, as `kyra detect --from` does."""
+    """Loaded without looking, then looked at day by day, as `kyra detect --from` does; by the clock of `_alerts`."""
     house.load(*RECORDS, detect=False)
-    window = Window(datetime(2026, 1, 1), datetime(2026, 2, 10))
-    detect_window(window, lake=house.lake, state=house.state, corpus=CORPUS, now=datetime(2026, 2, 10))
+    window = Window(datetime(2026, 1, 1), LATER)
+    detect_window(window, lake=house.lake, state=house.state, corpus=CORPUS, now=LATER)
+    return list(house.state.alerts.list())
+
+
+def _backfilled(house: House) -> list[Alert]:
+    """Brought by `kyra backfill`, day by day, from a bucket with a log file for each account, region and day."""
+    files = defaultdict[str, list[Mapping[str, Any]]](list)
+    for record in RECORDS:
+        account, region, day = record["recipientAccountId"], record["awsRegion"], record["eventTime"][:10]
+        files[f"AWSLogs/{account}/CloudTrail/{region}/{day.replace('-', '/')}/a.json"].append(record)
+    for key, records in files.items():
+        path = house.folder / "bucket" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"Records": records}))
+    acme = Integration("acme", (house.folder / "bucket").as_uri())
+    house.state.integrations.add(acme, LATER)
+    reports = backfill(
+        acme,
+        Window(datetime(2026, 1, 1), LATER),
+        bucket=FolderBucket(house.folder / "bucket", clock=lambda: LATER),
+        lake=house.lake,
+        state=house.state,
+        corpus=CORPUS,
+        limits=Limits(),
+        clock=lambda: LATER,
+    )
+    assert sum(report.loaded for report in reports) == len(files)
     return list(house.state.alerts.list())
 
 
 def _essence(alerts: list[Alert], but: frozenset[str]) -> Essence:
     return {
-        a.alert_id: (a.detection, a.severity, a.event_ids, a.first_seen, a.last_seen, a.target)
+        a.alert_id: (a.detection, a.severity, a.event_count, a.event_ids, a.first_seen, a.last_seen, a.target)
         for a in alerts
         if a.detection not in but
     }
@@ -123,3 +157,14 @@ def test_in_a_hundred_batches_shuffled_and_some_twice_the_same_alerts_arise(
     house.state.close()
 
     assert _differs(alerts, whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("deliveries")
+def test_a_backfill_makes_the_same_alerts(whole: list[Alert], tmp_path: Path) -> None:
+    house = House(tmp_path / "backfilled")
+    alerts = _backfilled(house)
+    house.state.close()
+
+    assert _differs(alerts, whole) == []
+    assert all(alert.historical for alert in alerts)

@@ -180,6 +180,11 @@ class Lake:
         for name in attempts:
             self.storage.remove_folder(f"{layout.STAGING_DIR}/{name}")
 
+    def sweep_tables(self, before: datetime) -> None:
+        """Remove what was written before then and never moved to its place: its writer was killed, or the disk full."""
+        for path in self.storage.older(f"{layout.STAGING_DIR}/{layout.TABLES_STAGING}", before):
+            self.storage.remove(path)
+
 
 def _around(files: Sequence[DataFile], times: pa.ChunkedArray) -> list[DataFile]:
     """Those of the files that hold events of the time from the first to the last of `times`."""

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -86,6 +87,10 @@ class Storage(ABC):
     @abstractmethod
     def sizes(self, path: str) -> dict[str, int]:
         """Every file below `path`, with its size in bytes; none when it does not exist."""
+
+    @abstractmethod
+    def older(self, path: str, before: datetime) -> list[str]:
+        """The files below `path` that were last written before then, naive UTC."""
 
     @abstractmethod
     def scratch(self, path: str) -> str:
@@ -175,8 +180,25 @@ class LocalStorage(Storage):
 
     def sizes(self, path: str) -> dict[str, int]:
         with telling(f"list {self.root / path}"):
-            files = (file for file in (self.root / path).rglob("*") if file.is_file())
-            return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
+            return {file: found.st_size for file, found in self._below(path)}
+
+    def older(self, path: str, before: datetime) -> list[str]:
+        with telling(f"list {self.root / path}"):
+            moment = before.replace(tzinfo=UTC).timestamp()
+            return [file for file, found in self._below(path) if found.st_mtime < moment]
+
+    def _below(self, path: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Every file below `path`; without those that somebody else moves away at that moment, and their folders."""
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error
+
+        for folder, _, names in os.walk(self.root / path, onerror=failed):
+            place = PurePath(folder).relative_to(self.root)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    yield (place / name).as_posix(), os.stat(f"{folder}/{name}")
 
     def scratch(self, path: str) -> str:
         folder = self.root / path  # where the result has to fit as well, and swept with what is staged there
@@ -288,10 +310,17 @@ class S3Storage(Storage):
             return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
     def sizes(self, path: str) -> dict[str, int]:
+        return {file: int(entry.size) for file, entry in self._below(path)}
+
+    def older(self, path: str, before: datetime) -> list[str]:
+        moment = before.replace(tzinfo=UTC).timestamp() * 1e9
+        return [file for file, entry in self._below(path) if entry.mtime_ns < moment]
+
+    def _below(self, path: str) -> Iterator[tuple[str, pafs.FileInfo]]:
         with telling(f"list {self.uri(path)}"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._at(path), recursive=True, allow_not_found=True))
-            files = (entry for entry in entries if entry.type == pafs.FileType.File)
-            return {entry.path.removeprefix(f"{self.root}/"): int(entry.size) for entry in files}
+        files = (entry for entry in entries if entry.type == pafs.FileType.File)
+        return ((entry.path.removeprefix(f"{self.root}/"), entry) for entry in files)
 
     def scratch(self, path: str) -> str:
         with telling("make a temporary folder"):

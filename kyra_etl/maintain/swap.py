@@ -24,6 +24,9 @@ from kyra_etl.state.swaps import Kind
 LEASE_SECONDS = 3_600
 """Longer than a sync's: one partition may take its time."""
 
+LEFT_BEHIND = timedelta(days=1)
+"""What was written so long ago, and is still to be moved into place, has nobody any more who would."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -52,6 +55,7 @@ def working(kit: Kit) -> Iterator[Work | None]:
         # Whoever planned these has lost the lease, and finds its commit refused.
         kit.state.swaps.abandon(None, kit.clock())
         tidy(lake=kit.lake, state=kit.state)
+        kit.lake.sweep_tables(kit.clock() - LEFT_BEHIND)
         yield Work(kit.lake, kit.state, kit.limits, kit.clock, kit.progress, lease)
 
 

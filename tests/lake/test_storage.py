@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -10,7 +14,7 @@ import pytest
 
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import Lake
-from kyra_etl.lake.storage import S3Options, S3Storage
+from kyra_etl.lake.storage import LocalStorage, S3Options, S3Storage
 
 
 def test_files_are_written_moved_put_aside_and_removed_alike_everywhere(lake: Lake) -> None:
@@ -26,6 +30,9 @@ def test_files_are_written_moved_put_aside_and_removed_alike_everywhere(lake: La
     with pytest.raises(LakeError):
         storage.move("_staging/none", "events/none")
     assert storage.sizes("events") == {path: size}
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert storage.older("events", now - timedelta(hours=1)) == storage.older("none", now) == []
+    assert storage.older("events", now + timedelta(hours=1)) == [path]
     storage.remove_folder("_staging/a-1")
     storage.remove_folder("_staging/none")
     assert storage.sizes("_staging") == {}
@@ -44,6 +51,40 @@ def test_a_text_is_written_once_and_then_read_alike_everywhere(lake: Lake) -> No
 
     with pytest.raises(LakeError, match="belongs to another state"):
         lake.claim("mine")
+
+
+def test_what_leaves_while_it_is_listed_stops_no_listing(tmp_path: Path) -> None:
+    storage, rows, stop = LocalStorage(tmp_path), pa.table({"n": [1]}), threading.Event()
+    kept = storage.write_parquet("_staging/kept/a.parquet", rows)
+
+    def churn() -> None:
+        while not stop.is_set():
+            for n in range(3):
+                storage.write_parquet(f"_staging/b-{n}/events/x=1/a.parquet", rows)
+                storage.remove_folder(f"_staging/b-{n}")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        listed = [storage.sizes("_staging") for _ in range(3_000)]
+        old = [storage.older("_staging", datetime(2100, 1, 1)) for _ in range(3_000)]
+    finally:
+        stop.set()
+        thread.join()
+
+    assert {found["_staging/kept/a.parquet"] for found in listed} == {kept}
+    assert all("_staging/kept/a.parquet" in found for found in old)
+    assert storage.sizes("_staging/kept/a.parquet") == storage.sizes("none") == {}
+
+
+def test_a_folder_that_may_not_be_listed_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refused)
+
+    with pytest.raises(LakeError, match=r"Could not list .*Permission denied"):
+        LocalStorage(tmp_path).sizes("")
 
 
 class Slow:

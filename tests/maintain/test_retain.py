@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from kyra_etl.config import load as load_config
 from kyra_etl.errors import ConfigError
 from kyra_etl.maintain.retain import RetainReport, retain
+from kyra_etl.maintain.swap import LEFT_BEHIND
 from kyra_etl.model import Limits, RunReport
 from kyra_etl.retention import horizon
 from kyra_etl.state import State
@@ -163,6 +165,20 @@ def test_a_retention_that_was_killed_leaves_no_copy_of_what_it_took(
     _retain(house)
 
     assert house.lake.storage.sizes("_gathered") == {}
+
+
+def test_what_a_killed_writer_left_is_swept_after_a_day(house: Upkeep) -> None:
+    left = "_staging/_tables/0123456789abcdef.parquet"
+    house.lake.storage.write_parquet(left, pa.table({"event_id": ["of somebody"]}))
+    real = datetime.now(UTC).replace(tzinfo=None)
+
+    house.now = real + LEFT_BEHIND - timedelta(hours=1)
+    house.compact()
+    assert house.lake.storage.sizes("_staging").keys() == {left}, "its writer may be at work"
+    house.now = real + LEFT_BEHIND + timedelta(hours=1)
+    house.compact()
+
+    assert house.lake.storage.sizes("_staging") == {}
 
 
 def test_compaction_and_retention_do_not_mind_each_other(folder: Upkeep) -> None:

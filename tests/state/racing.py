@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
+
+from sqlalchemy import Engine, event
 
 from kyra_etl.errors import CommitRefused, VersionMismatch
 from kyra_etl.state import State
@@ -26,6 +30,17 @@ def processes(count: int) -> Iterator[Pool]:
 def open_once(url: str) -> str:
     with State.open(url) as state:
         return state.id
+
+
+def die_while_opening(url: str, statement: str) -> None:
+    """Open, and so bring forward, a database; killed before the first statement with this text in it."""
+
+    def watch(_connection: object, _cursor: object, said: str, *_rest: object) -> None:
+        if statement in said:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", watch)
+    State.open(url).close()
 
 
 def sync_everything(task: tuple[str, int, int]) -> tuple[int, int, int]:

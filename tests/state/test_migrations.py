@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import date, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from kyra_etl.state import State, schema
+from kyra_etl.state import State, schema, tables
 from kyra_etl.state.database import Database
+from tests.state.racing import die_while_opening
 
 RELEASED = ("0001", "0002")
 """The last revisions of the versions people run."""
@@ -65,15 +68,27 @@ def fill(url: str) -> dict[str, dict[str, Any]]:
     database = Database(url)
     rows: dict[str, dict[str, Any]] = {}
     with database.write() as connection:
-        tables = sa.MetaData()
-        tables.reflect(connection)
-        for table in tables.sorted_tables:
+        found = sa.MetaData()
+        found.reflect(connection)
+        for table in found.sorted_tables:
             if table.name in ("meta", schema.VERSION_TABLE):
                 continue
             rows[table.name] = {column.name: value(table.name, column) for column in table.columns}
             connection.execute(table.insert().values(rows[table.name]))
     database.close()
     return rows
+
+
+def held(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The revision of a database with a row in every table, and the rows."""
+    database = Database(url)
+    found = sa.MetaData()
+    with database.read() as connection:
+        found.reflect(connection)
+        rows = {table.name: connection.execute(sa.select(table)).mappings().one() for table in found.sorted_tables}
+    database.close()
+    revision = rows.pop(schema.VERSION_TABLE)["version_num"]
+    return revision, {name: dict(row) for name, row in rows.items() if name != "meta"}
 
 
 @pytest.mark.parametrize("revision", RELEASED)
@@ -88,15 +103,44 @@ def test_every_released_schema_comes_forward_with_a_row_of_every_table(empty_url
         assert len(state.ledger.data_files("events")) == 1
         assert state.queue.depth() == 1
         with state._database.read() as connection:
-            tables = sa.MetaData()
-            tables.reflect(connection)
+            found = sa.MetaData()
+            found.reflect(connection)
             for name, row in before.items():
                 if name == "checkpoints":
                     continue  # made anew by 0002: losing them costs a listing, never data
-                (after,) = connection.execute(sa.select(tables.tables[name])).mappings()
+                (after,) = connection.execute(sa.select(found.tables[name])).mappings()
                 kept = {column: after[column] for column in row if column in after}
                 assert {column: given for column, given in row.items() if column in kept} == kept, name
                 assert len(kept) >= len(row) - 1, "a migration may drop a column, not a table's rows"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE {schema.VERSION_TABLE} SET version_num='0004'",
+        "INSERT INTO totals",
+        "DROP INDEX ix_data_files_published",
+        f"UPDATE {schema.VERSION_TABLE} SET version_num='0009'",
+    ],
+)
+def test_a_migration_that_is_killed_changes_nothing_and_is_made_by_the_next_who_opens(
+    empty_url: str, statement: str
+) -> None:
+    upgrade(empty_url, RELEASED[-1])
+    before = fill(empty_url)
+
+    dying = get_context("spawn").Process(target=die_while_opening, args=(empty_url, statement))
+    dying.start()
+    dying.join(60)
+
+    assert dying.exitcode == -signal.SIGKILL
+    assert held(empty_url) == (RELEASED[-1], before)
+    with State.open(empty_url) as state:
+        assert state.ledger.counts("acme")["loaded"] == 1
+        assert len(state.ledger.data_files("events")) == 1
+        with state._database.read() as connection:
+            found = {index["name"] for index in sa.inspect(connection).get_indexes("data_files")}
+    assert found == {index.name for index in tables.data_files.indexes}
 
 
 def test_an_older_release_refuses_a_newer_database_and_changes_nothing(

@@ -166,7 +166,7 @@ def test_every_number_of_the_ranked_list_is_a_detection_or_refused_with_a_reason
     for _, names, what in rows:
         assert what if names == "refused" else set(re.findall(r"`(\w+)`", names)) <= known
     named = {name for _, names, _ in rows for name in re.findall(r"`(\w+)`", names)}
-    assert known == named | LISTED.keys()
+    assert known >= named | LISTED.keys()  # whoever adds one beyond the list writes no number
 
 
 def test_every_query_of_a_runbook_runs(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ def test_metrics_are_answered_over_http_on_this_machine_only(kyra: Kyra, kyra_ho
         assert running.stderr.readline() == f"Metrics are at http://127.0.0.1:{port}/metrics\n"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             assert answer.read().decode().count("# HELP") == len(METRICS)
-        assert f"Port {port} cannot be used" in kyra("metrics", "--port", port).error
+        assert f"Port {port} cannot be used on 127.0.0.1" in kyra("metrics", "--port", port).error
         running.terminate()
+    elsewhere = kyra("metrics", "--port", port, "--host", "192.0.2.1").error
+    assert f"Port {port} cannot be used on 192.0.2.1" in elsewhere
 
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_exist() -> None:

@@ -26,6 +26,7 @@ def metrics(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Answer on this port of this machine until stopped.")
     ] = None,
+    host: Annotated[str, typer.Option(help="Address to answer on; others reach this machine's by 0.0.0.0.")] = HOST,
     json: Json = False,
 ) -> None:
     """Figures for Prometheus, from the state: for a scrape, or for the textfile collector.
@@ -36,7 +37,7 @@ def metrics(
 
     with opened() as parts:
         if port is not None:
-            _answer(parts, port)
+            _answer(parts, host, port)
         elif json:
             found = collect(parts.state, parts.clock())
             emit({metric.name: [_plain(metric.labels, one) for one in some] for metric, some in found})
@@ -81,14 +82,14 @@ def _registry(parts: Parts) -> CollectorRegistry:
     return registry
 
 
-def _answer(parts: Parts, port: int) -> None:
+def _answer(parts: Parts, host: str, port: int) -> None:
     from prometheus_client import start_http_server
 
     registry = _registry(parts)
     _ = parts.state  # opened here: what is wrong with it is told now, not to a scraper
     try:
-        _, thread = start_http_server(port, HOST, registry)
+        _, thread = start_http_server(port, host, registry)
     except OSError as error:
-        raise ConfigError(f"Port {port} cannot be used ({error}).", "Choose another.") from None
-    say(f"Metrics are at http://{HOST}:{port}/metrics")
+        raise ConfigError(f"Port {port} cannot be used on {host} ({error}).", "Choose another.") from None
+    say(f"Metrics are at http://{host}:{port}/metrics")
     thread.join()

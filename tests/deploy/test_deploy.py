@@ -113,6 +113,20 @@ def test_systemd_has_nothing_to_say_about_the_units(path: Path) -> None:
     assert [line for line in said if "No such file" not in line] == []
 
 
+def test_cloudformation_s_own_schemas_take_the_template() -> None:
+    cfnlint = pytest.importorskip("cfnlint.api")
+
+    assert cfnlint.lint_file(DEPLOY / "customer/cloudformation.yaml") == []
+
+
+def test_figures_can_be_scraped_from_beside_the_container_that_has_them(compose: dict[str, Any]) -> None:
+    metrics = compose["services"]["metrics"]
+    options = dict(zip(metrics["command"][1::2], metrics["command"][2::2], strict=True))
+
+    assert options == {"--host": "0.0.0.0", "--port": "4201"}
+    assert metrics["ports"] == ["127.0.0.1:4201:4201"]
+
+
 def test_values_for_prefects_charts_name_the_pool_of_prefect_yaml() -> None:
     worker = yaml.safe_load((DEPLOY / "helm/prefect-worker.yaml").read_text())["worker"]
     pools = {one["work_pool"]["name"] for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}

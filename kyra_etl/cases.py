@@ -111,7 +111,7 @@ class Bench:
         self._committed = _Committed(self._lake)
         self._known: tuple[Sequence[Mapping[str, Any]], ...] = ()
         self._engine = Engine(
-            self._lake, self._committed, resources.views_dir(), trusted=resources.detections_dir(), threads=1
+            self._lake, self._committed, resources.views_dir(), trusted=resources.detections_dir(), lanes=1
         )
 
     def __enter__(self) -> Bench:

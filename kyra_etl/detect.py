@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from time import perf_counter
+from itertools import chain
 from typing import Any
 
 from kyra_etl import resources
 from kyra_etl.detection.alerts import as_historical, by_anchor
 from kyra_etl.detection.rule import Corpus, Detection
-from kyra_etl.errors import DetectionError, KyraError, LakeError
+from kyra_etl.errors import KyraError
 from kyra_etl.lake import Lake
-from kyra_etl.lake.engine import Engine
-from kyra_etl.lake.relations import IN_MEMORY
+from kyra_etl.lake.engine import Engine, Evaluation
+from kyra_etl.lake.taken import IN_MEMORY
 from kyra_etl.model import DataFile, DetectReport, Finding, Window
 from kyra_etl.ports import Progress, Silent
 from kyra_etl.state import QueueEntry, State
 
 SMALL = 20_000
-"""Queued events up to this number are looked at by one thread: more would cost more than they save."""
+"""Queued events up to this number are looked at by detections side by side; of more, each by every core."""
+
+LANES = 4
+"""Detections side by side at most: more would wait for the same reading."""
 
 
 @dataclass
@@ -78,37 +82,30 @@ def detect_queued(
     by_id = {detection.id: detection for detection in corpus.detections}
     chunks = list(_chunks(state, waiting))
     small = sum(rows for _, rows in chunks) <= SMALL
-    with _engine(lake, state, threads=1 if small else None) as engine:
+    with _engine(lake, state, lanes=min(os.cpu_count() or 1, LANES) if small else None) as engine:
         for batches, rows in chunks:
             chosen = _by_detection(waiting, batches)
             ready = [by_id[id_] for id_ in chosen]
             engine.take(partial(_files_of, state, batches), batches=batches, rows=rows, detections=ready)
             tally.batches += len(batches)
             tally.events += rows
+            # What is found of the others is there for those that read `alerts`.
             quiet: list[tuple[str, str]] = []
-            for id_, own in sorted(chosen.items(), key=lambda item: by_id[item[0]].on_alerts):
-                _tell_of_alerts(engine, state, by_id[id_])
-                if not _run_queued(engine, state, by_id[id_], own, own == batches, now, tally):
-                    quiet += [(batch_id, id_) for batch_id in sorted(own)]
+            wanted = [(by_id[id_], None if own == batches else own) for id_, own in chosen.items()]
+            for evaluation in _evaluations(engine, state, wanted, tally):
+                own = chosen[evaluation.detection.id]
+                entries = [(batch_id, evaluation.detection.id) for batch_id in sorted(own)]
+                if evaluation.error is not None:
+                    tally.failed[evaluation.detection.id] = None
+                    for entry in entries:
+                        state.queue.fail(*entry, str(evaluation.error), now)
+                elif evaluation.findings:
+                    _record(state, evaluation.detection, evaluation.findings, entries, now, tally)
+                else:
+                    quiet += entries
                 progress.advance(len(own))
             state.queue.clear(quiet)
     return tally.report()
-
-
-def _run_queued(
-    engine: Engine, state: State, detection: Detection, batches: set[str], whole: bool, now: datetime, tally: _Tally
-) -> bool:
-    """False when nothing was found, and nothing recorded: the entries are to be taken off the queue."""
-    try:
-        findings = _evaluate(engine, detection, None if whole else batches, tally)
-    except (DetectionError, LakeError) as error:
-        tally.failed[detection.id] = None
-        for batch_id in sorted(batches):
-            state.queue.fail(batch_id, detection.id, str(error), now)
-        return True
-    if findings:
-        _record(state, detection, findings, [(batch_id, detection.id) for batch_id in sorted(batches)], now, tally)
-    return bool(findings)
 
 
 def detect_window(
@@ -140,18 +137,15 @@ def detect_window(
             files = state.ledger.data_files("events", first=day, last=day)
             engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part, detections=chosen)
             tally.events += sum(file.rows for file in files)
-            for detection in sorted(chosen, key=lambda each: each.on_alerts) if files else ():
-                _tell_of_alerts(engine, state, detection)
-                try:
-                    findings = _evaluate(engine, detection, None, tally)
-                except (DetectionError, LakeError):
+            for evaluation in _evaluations(engine, state, [(each, None) for each in chosen] if files else [], tally):
+                if evaluation.error is not None:
                     if detections is not None:
-                        raise
-                    tally.failed[detection.id] = None
-                    continue
-                found |= by_anchor(findings)
-                if findings and not dry_run:
-                    _record(state, detection, [as_historical(finding) for finding in findings], (), now, tally)
+                        raise evaluation.error
+                    tally.failed[evaluation.detection.id] = None
+                found |= by_anchor(evaluation.findings)
+                if evaluation.findings and not dry_run:
+                    findings = [as_historical(finding) for finding in evaluation.findings]
+                    _record(state, evaluation.detection, findings, (), now, tally)
             progress.advance()
     if dry_run:
         known = {alert.alert_id for alert in state.alerts.list()}
@@ -190,22 +184,29 @@ def _by_day(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]
     return days
 
 
-def _tell_of_alerts(engine: Engine, state: State, detection: Detection) -> None:
-    """Give a detection that reads `alerts` those around the new events, the ones of this run among them."""
-    span = engine.span() if detection.on_alerts else None
+def _evaluations(
+    engine: Engine, state: State, wanted: Sequence[tuple[Detection, Collection[str] | None]], tally: _Tally
+) -> Iterator[Evaluation]:
+    """What comes of each detection, of these batches or of all that was taken; last of those that read `alerts`.
+
+    They are given the alerts around the new events, those that were recorded meanwhile among them.
+    """
+    for each in chain(
+        engine.evaluate_all([each for each in wanted if not each[0].on_alerts]),
+        *(_of_alerts(engine, state, each) for each in wanted if each[0].on_alerts),
+    ):
+        tally.seconds[each.detection.id] += each.seconds
+        tally.rows[each.detection.id] += each.rows
+        tally.findings += len(each.findings)
+        yield each
+
+
+def _of_alerts(engine: Engine, state: State, wanted: tuple[Detection, Collection[str] | None]) -> Iterator[Evaluation]:
+    span = engine.span()
     if span is not None:
-        engine.know_alerts(*state.alerts.around(span[0] - 2 * detection.lookback, span[1] + 2 * detection.lookback))
-
-
-def _evaluate(engine: Engine, detection: Detection, batches: Collection[str] | None, tally: _Tally) -> list[Finding]:
-    begun = perf_counter()
-    try:
-        findings = engine.evaluate(detection, batches)
-    finally:
-        tally.seconds[detection.id] += perf_counter() - begun
-        tally.rows[detection.id] += engine.rows
-    tally.findings += len(findings)
-    return findings
+        around = 2 * wanted[0].lookback
+        engine.know_alerts(*state.alerts.around(span[0] - around, span[1] + around))
+    yield from engine.evaluate_all([wanted])
 
 
 def _record(
@@ -229,7 +230,7 @@ def _record(
     tally.changed.update(dict.fromkeys(recorded.updated))
 
 
-def _engine(lake: Lake, state: State, threads: int | None = None) -> Engine:
+def _engine(lake: Lake, state: State, lanes: int | None = None) -> Engine:
     integrations = state.integrations.list()
     accounts: list[dict[str, Any]] = [
         {"account": each.account_id, "integration": each.name} for each in integrations if each.account_id
@@ -241,7 +242,7 @@ def _engine(lake: Lake, state: State, threads: int | None = None) -> Engine:
         trails=state.integrations.trails(None),
         accounts=accounts,
         trusted=resources.detections_dir(),
-        threads=threads,
+        lanes=lanes,
     )
 
 

@@ -176,7 +176,7 @@ def _open(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
     except FileNotFoundError:
         return replace(seen, rows=seen.file.rows)  # it was moved since it was found
     except (OSError, pa.ArrowException) as error:
-        return replace(seen, problem=_first_line(error))
+        return replace(seen, problem=views.first_line(error))
     if seen.size != seen.file.size:
         return replace(seen, rows=rows, problem=f"it has {seen.size:,} bytes and was written with {seen.file.size:,}")
     return replace(seen, rows=rows)
@@ -193,7 +193,7 @@ def _read(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
     except FileNotFoundError as error:
         raise _Moved("Files of the lake kept moving while they were checked.", "Run it again.") from error
     except (OSError, pa.ArrowException) as error:
-        return replace(seen, problem=_first_line(error))
+        return replace(seen, problem=views.first_line(error))
     return seen
 
 
@@ -247,7 +247,3 @@ def _connected(storage: Storage, memory: int) -> Iterator[duckdb.DuckDBPyConnect
             yield connection
     except duckdb.Error as error:
         raise LakeError(f"The lake cannot be checked: {views.first_line(error)}.", "Run it again.") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200].rstrip(".")

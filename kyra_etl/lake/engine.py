@@ -5,44 +5,48 @@ A detection may read committed files of the lake and nothing else: no other file
 
 from __future__ import annotations
 
-import re
 import tempfile
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from time import perf_counter
 
 import duckdb
 
-from kyra_etl.detection.alerts import alert_id
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
-from kyra_etl.lake import Lake, guard, views
-from kyra_etl.lake.relations import Committed, Relations
-from kyra_etl.lake.views import Rows, first_line, literal, moment, of_batches
-from kyra_etl.model import SEVERITIES, DataFile, Finding, Window
-
-FINDING_COLUMNS = ("event_id", "event_time", "account", "region", "actor", "source_ip", "target", "summary")
-"""What every detection returns; `severity`, `event_ids` and what it groups by may come on top."""
-
-SECONDS = 120.0
-"""How long one detection may take."""
+from kyra_etl.lake import Lake, views
+from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, reading_lake, statement, telling
+from kyra_etl.lake.taken import Committed, Taken, looks
+from kyra_etl.lake.views import Rows, literal, moment, of_batches
+from kyra_etl.model import DataFile, Finding, Window
 
 TRIES = 5
 """How often the lake's files are listed and read, while somebody keeps moving them."""
 
-_AT = re.compile(r"^LINE (\d+):", re.MULTILINE)
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of one detection: findings, or the error; the rows it looked at, and how long it took."""
+
+    detection: Detection
+    findings: list[Finding]
+    error: KyraError | None
+    rows: int
+    seconds: float
 
 
 class Engine:
-    """One connection for many detections. `take` new events, then `evaluate` each detection on them.
+    """A database for many detections. `take` new events, then `evaluate` the detections on them.
 
     `macros` is the folder `sql/views`. Detections below the folder `trusted` are those that tests examine: their SQL
-    is not examined again, and needs no column that it does not mention. `threads` of None is one a core, which a small
-    batch does not repay. Use as a context manager, or `close()`.
+    is not examined again, and needs no column that it does not mention. So many `lanes` are evaluated side by side,
+    each by one thread: planning a SELECT takes one core, and far longer than reading a small batch. None is one lane
+    with every core, for batches that are large. Use as a context manager, or `close()`.
     """
 
     def __init__(
@@ -54,14 +58,18 @@ class Engine:
         trails: Rows = (),
         accounts: Rows = (),
         trusted: Path | None = None,
-        threads: int | None = None,
+        lanes: int | None = None,
         seconds: float = SECONDS,
     ) -> None:
-        self._committed = committed
         self._trusted = trusted
-        self._seconds = seconds
-        self._connection = _open(macros, lake, threads)
-        self._relations = Relations(self._connection, lake, committed, self._trusts)
+        connections = _open(macros, lake, lanes)
+        self._connection = connections[0]
+        self._taken = Taken(self._connection, lake, committed, self._trusts)
+        self._lanes = [Lane(each, self._taken, committed, self._trusts, seconds) for each in connections]
+        self._pool = ThreadPoolExecutor(len(self._lanes), "detection")
+        self._free: SimpleQueue[Lane] = SimpleQueue()
+        for lane in self._lanes:
+            self._free.put(lane)
         self.know(trails, accounts)
 
     def __enter__(self) -> Engine:
@@ -71,7 +79,12 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for lane in self._lanes:
+            lane.connection.interrupt()  # whoever left in the middle waits for nothing
+        self._pool.shutdown()
+        for lane in self._lanes:
+            lane.connection.close()
 
     def know(self, trails: Rows = (), accounts: Rows = (), alerts: Rows = (), alert_events: Rows = ()) -> None:
         """Set the last check's snapshot, `trails` and `accounts`, and what is known of `alerts` and their events."""
@@ -84,14 +97,9 @@ class Engine:
         views.register_rows(self._connection, "alerts", views.ALERTS, alerts)
         views.register_rows(self._connection, "alert_events", views.ALERT_EVENTS, alert_events)
 
-    @property
-    def rows(self) -> int:
-        """Rows that the last detection looked at."""
-        return self._relations.rows
-
     def span(self) -> tuple[datetime, datetime] | None:
         """When the first and the last of the new events happened."""
-        return self._relations.span()
+        return self._taken.span()
 
     def take(
         self,
@@ -109,8 +117,8 @@ class Engine:
         """
         within = [f"event_time >= {moment(window.start)} AND event_time < {moment(window.end)}"] if window else []
         chosen = " AND ".join([*within, *([of_batches(batches)] if batches is not None else [])]) or "true"
-        self._relations.copies = True
-        self._taking = partial(self._relations.take, listed, chosen, rows, detections)
+        self._taken.copies = True
+        self._taking = partial(self._taken.take, listed, chosen, rows, detections)
         for attempt in range(1, TRIES + 1):
             try:
                 self._take()
@@ -120,7 +128,7 @@ class Engine:
                     raise
 
     def _take(self) -> None:
-        with _reading_lake():
+        with reading_lake():
             self._taking()
 
     def evaluate(self, detection: Detection, batch_ids: Collection[str] | None = None) -> list[Finding]:
@@ -130,100 +138,72 @@ class Engine:
         """
         for attempt in range(1, TRIES + 1):
             try:
-                with _reading_lake():
-                    if not self._relations.relate(detection, batch_ids):
-                        return []
-                    views.set_unplaced_params(self._connection, detection)
-                return list(self._findings(detection, self._run(detection)))
+                return self._lanes[0].evaluate(detection, batch_ids)
             except LakeError:
                 # A file may be published or replaced, and so move, between listing and reading: list once more.
                 if attempt == TRIES:
                     raise
-                self._relations.copies = False
+                self._taken.copies = False
                 self._take()
         raise AssertionError("unreachable")
 
-    def _run(self, detection: Detection) -> list[dict[str, Any]]:
-        if not self._trusts(detection):
-            _examined(self._connection, detection)
-        timer = threading.Timer(self._seconds, self._connection.interrupt)
-        timer.daemon = True
-        timer.start()
+    def evaluate_all(self, wanted: Sequence[tuple[Detection, Collection[str] | None]]) -> Iterator[Evaluation]:
+        """What comes of each of these detections, each with the batches whose events are the new ones, in any order.
+
+        Nothing is raised for a detection that fails: its evaluation has the error.
+        """
+        again = []
+        turns = _in_turn(wanted)
+        for turn, evaluation in zip(turns, self._pool.map(self._on_a_lane, turns), strict=True):
+            if isinstance(evaluation.error, LakeError):
+                again.append(turn)
+            else:
+                yield evaluation
+        # To list and take the files once more is for one alone.
+        for turn in again:
+            yield _evaluation(self._lanes[0], turn[0], partial(self.evaluate, *turn))
+
+    def _on_a_lane(self, wanted: tuple[Detection, Collection[str] | None]) -> Evaluation:
+        lane = self._free.get()
         try:
-            with _telling(detection, self._seconds):
-                # Planning costs far more than reading a batch: most hold nothing that a detection needs.
-                if (
-                    detection.needs
-                    and not self._connection.execute(_on_its_lines(detection, detection.sql_of_needs)).fetchone()
-                ):
-                    return []
-                cursor = self._connection.execute(_statement(detection))
-                names = [column[0] for column in cursor.description or ()]
-                rows = cursor.fetchall()
+            return _evaluation(lane, wanted[0], partial(lane.evaluate, *wanted))
         finally:
-            timer.cancel()
-        _expect_columns(detection, set(names))
-        return [dict(zip(names, row, strict=True)) for row in rows]
+            self._free.put(lane)
 
     def _trusts(self, detection: Detection) -> bool:
         return self._trusted is not None and Path(detection.path).is_relative_to(self._trusted)
 
-    def _findings(self, detection: Detection, rows: list[dict[str, Any]]) -> Iterator[Finding]:
-        if not rows:
-            return
-        for row in rows:
-            _check(detection, row)
-        with _telling(detection, self._seconds):
-            named = (
-                (row["account"], each) for row in rows for each in (row["event_id"], *(row.get("event_ids") or ()))
-            )
-            pairs = sorted({pair for pair in named if pair[1]})
-            self._connection.execute(
-                "CREATE OR REPLACE TEMP TABLE _evidence AS "
-                "SELECT unnest($accounts) AS account, unnest($event_ids) AS event_id",
-                {"accounts": [account for account, _ in pairs], "event_ids": [event_id for _, event_id in pairs]},
-            )
-            new = set(
-                self._rows("SELECT DISTINCT account, event_id FROM _new SEMI JOIN _evidence USING (account, event_id)")
-            )
-            if not new:
-                return
-            seen = self._rows(
-                "SELECT account, event_id, min(event_time), list(DISTINCT batch_id) FROM events "
-                "SEMI JOIN _evidence USING (account, event_id) GROUP BY account, event_id"
-            )
-            of_alerts = detection.on_alerts and self._rows(
-                "SELECT account, v.event_id, min(v.event_time), bool_and(v.historical) FROM alert_events AS v "
-                "JOIN alerts USING (alert_id) WHERE v.event_time IS NOT NULL GROUP BY ALL"
-            )
-        times = {(account, event_id): time for account, event_id, time, _ in of_alerts or ()}
-        times |= {(account, event_id): time for account, event_id, time, _ in seen}
-        historical = self._committed.historical_batches({batch for row in seen for batch in row[3] if batch})
-        old = {(account, event_id) for account, event_id, _, historical_ in of_alerts or () if historical_}
-        old |= {(account, event_id) for account, event_id, _, batches in seen if historical.issuperset(batches)}
-        for row in rows:
-            finding = _finding(detection, row, times, old)
-            if any((finding.account, event_id) in new for event_id in finding.event_ids):
-                yield finding
 
-    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with _reading_lake():
-            return self._connection.execute(sql).fetchall()
+def _evaluation(lane: Lane, detection: Detection, evaluate: Callable[[], list[Finding]]) -> Evaluation:
+    begun, findings, error = perf_counter(), [], None
+    try:
+        findings = evaluate()
+    except (DetectionError, LakeError) as told:
+        error = told
+    return Evaluation(detection, findings, error, lane.rows, perf_counter() - begun)
+
+
+def _in_turn(
+    wanted: Sequence[tuple[Detection, Collection[str] | None]],
+) -> list[tuple[Detection, Collection[str] | None]]:
+    """The first that looks around has that read for all; those that need it not are evaluated meanwhile."""
+    looking = [each for each in wanted if looks(each[0])]
+    return [*looking[:1], *(each for each in wanted if not looks(each[0])), *looking[1:]]
 
 
 def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionError]:
     """What is wrong with detections' SQL: each is run once over empty relations."""
-    connection = _open(macros, None)
+    [connection] = _open(macros, None)
     found = []
     try:
         views.register(connection)
         for detection in detections:
             try:
                 views.set_unplaced_params(connection, detection)
-                _examined(connection, detection)
-                with _telling(detection, SECONDS):
-                    columns = connection.execute(_statement(detection)).description or ()
-                _expect_columns(detection, {column[0] for column in columns})
+                examine(connection, detection)
+                with telling(detection):
+                    columns = connection.execute(statement(detection)).description or ()
+                expect_columns(detection, {column[0] for column in columns})
             except DetectionError as error:
                 found.append(error)
     finally:
@@ -231,122 +211,24 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
     return found
 
 
-def _open(macros: Path, lake: Lake | None, threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
-    spill = Path(tempfile.gettempdir()) / "kyra-duckdb"
+def _open(macros: Path, lake: Lake | None, lanes: int | None = None) -> list[duckdb.DuckDBPyConnection]:
+    """So many connections to one database, of a thread each; of None, one with all threads."""
+    first = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+    connections = [first, *(first.cursor() for _ in range(1, lanes or 1))]
+    for connection in connections:
+        for setting in ("enable_progress_bar = false", "TimeZone = 'UTC'", "parquet_metadata_cache = true"):
+            connection.execute(f"SET {setting}")
     for setting in (
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
-        "enable_progress_bar = false",
-        "TimeZone = 'UTC'",
-        "parquet_metadata_cache = true",
-        f"temp_directory = {literal(str(spill))}",
+        f"temp_directory = {literal(str(Path(tempfile.gettempdir()) / 'kyra-duckdb'))}",
+        *(["threads = 1"] if lanes else []),
     ):
-        connection.execute(f"SET {setting}")
-    if threads is not None:
-        connection.execute(f"SET threads = {threads}")
-    views.load_macros(connection, macros, questions=False)
+        first.execute(f"SET {setting}")
+    views.load_macros(first, macros, questions=False)
     if lake is not None:
-        lake.register(connection)
-        connection.execute(f"SET allowed_directories = [{literal(lake.uri(''))}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def _examined(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:
-    """Raises DetectionError unless the detection is one statement that only reads."""
-    with _telling(detection, SECONDS):
-        complaint = guard.complaint(connection, _on_its_lines(detection, detection.sql))
-    if complaint:
-        raise DetectionError(f"{detection.at()}: {complaint}.", "A detection is one SELECT over the relations.")
-
-
-def _on_its_lines(detection: Detection, sql: str, before: str = "") -> str:
-    """The SELECT on the lines it has in its file, so that DuckDB's complaints name those."""
-    return before + "\n" * (detection.sql_line - 1) + views.with_params(detection, sql)
-
-
-def _statement(detection: Detection) -> str:
-    # Inside another one: lines are counted from the beginning of a statement.
-    return f"{_on_its_lines(detection, detection.sql, 'SELECT * FROM (')}\n)"
-
-
-def _expect_columns(detection: Detection, columns: set[str]) -> None:
-    for name in (*FINDING_COLUMNS, *detection.group_by):
-        if name not in columns:
-            raise DetectionError(
-                f"{detection.at()}: the SELECT returns no column {name}.",
-                f"It returns {', '.join(sorted(columns))}; what group_by names has to be among them.",
-            )
-
-
-def _check(detection: Detection, row: dict[str, Any]) -> None:
-    kinds = (("account", str), ("event_id", str), ("event_time", datetime))
-    if not all(isinstance(row[name], kind) for name, kind in kinds):
-        raise DetectionError(
-            f"{detection.at()}: a row lacks event_id, event_time or account.", "They name the event it rests on."
-        )
-    if row.get("severity") not in (None, *SEVERITIES):
-        raise DetectionError(
-            f"{detection.at()}: severity {row['severity']!r} is none.", f"Return one of {', '.join(SEVERITIES)}."
-        )
-    if not isinstance(row.get("event_ids"), list | None):
-        raise DetectionError(f"{detection.at()}: event_ids is no list.", "Return a list of event ids, or leave it out.")
-
-
-def _finding(
-    detection: Detection, row: dict[str, Any], times: dict[tuple[str, str], datetime], old: set[tuple[str, str]]
-) -> Finding:
-    account, event_id, event_time = row["account"], row["event_id"], row["event_time"]
-    event_ids = tuple(sorted({event_id, *(each for each in row.get("event_ids") or () if each)}))
-    return Finding(
-        detection=detection.id,
-        account=account,
-        event_id=event_id,
-        event_time=event_time,
-        severity=row.get("severity") or detection.severity,
-        event_ids=event_ids,
-        alert_id=alert_id(detection.id, [row[name] for name in detection.group_by], event_time, detection.group_window),
-        historical_ids=frozenset(each for each in event_ids if (account, each) in old),
-        event_times={each: times[account, each] for each in event_ids if (account, each) in times},
-        **{name: _text(row[name]) for name in ("region", "actor", "source_ip", "target", "summary")},
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-@contextmanager
-def _reading_lake() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as error:
-        raise _lake_error(error) from error
-
-
-@contextmanager
-def _telling(detection: Detection, seconds: float) -> Iterator[None]:
-    """Turns DuckDB's complaints about a detection's SQL into DetectionErrors with file and line."""
-    try:
-        yield
-    except KyraError:
-        raise
-    except duckdb.InterruptException as error:
-        raise DetectionError(
-            f"{detection.at()}: took longer than {seconds:.0f} seconds.", "Narrow what it reads; it stays queued."
-        ) from error
-    except duckdb.Error as error:
-        of_a_file = ".parquet" in str(error) and not isinstance(error, duckdb.PermissionException)
-        if isinstance(error, duckdb.IOException) or of_a_file:
-            raise _lake_error(error) from error
-        place = _AT.search(str(error))
-        line = int(place[1]) if place else detection.sql_line
-        raise DetectionError(f"{detection.at(line)}: {first_line(error)}.", "Mend the SQL.") from error
-
-
-def _lake_error(error: duckdb.Error) -> LakeError:
-    return LakeError(
-        f"The lake's files cannot be read: {first_line(error)}.", "Detections stay queued and run again next time."
-    )
+        lake.register(first)
+        first.execute(f"SET allowed_directories = [{literal(lake.uri(''))}]")
+    first.execute("SET enable_external_access = false")
+    first.execute("SET lock_configuration = true")
+    return connections

@@ -327,17 +327,19 @@ def _fitting(row: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
 def _of_a_file(error: duckdb.Error) -> bool:
     """Whether a file of the list could not be read.
 
-    Of one that is gone DuckDB asks whether it is a folder; S3 is read by Python, whose errors come with a traceback.
+    Of one that is gone DuckDB asks whether it is a folder.
     """
     if isinstance(error, duckdb.PermissionException):
         return ".parquet/**/*.parquet" in str(error)
-    return isinstance(error, duckdb.IOException) or (type(error) is duckdb.Error and ".parquet" in str(error))
+    if isinstance(error, duckdb.IOException) or views.is_of_python(error):
+        return True
+    return type(error) is duckdb.Error and ".parquet" in str(error)
 
 
 def _explained(error: duckdb.Error) -> KyraError:
     """What DuckDB said, in one line, with the next step."""
     lines = [re.sub(r"\s+", " ", line).strip() for line in str(error).splitlines() if line.strip()]
-    first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", lines[-1 if lines[0].startswith("Traceback") else 0])
+    first = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", re.sub(r"\s+", " ", views.first_line(error)))
     hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
     text = " ".join([first, *hints[:1]])[:400].rstrip(".")
     text += "" if text.endswith(("?", "!")) else "."
@@ -345,7 +347,7 @@ def _explained(error: duckdb.Error) -> KyraError:
         return LakeError(f"The query needs too much memory: {text}", "Narrow it by date and account.")
     if isinstance(error, duckdb.PermissionException) and not _of_a_file(error):
         return QueryError(f"Files are out of reach here: {text}", _remedy())
-    if isinstance(error, duckdb.IOException) or ".parquet" in text:
+    if isinstance(error, duckdb.IOException) or views.is_of_python(error) or ".parquet" in text:
         return LakeError(
             f"The lake cannot be read: {text}",
             "`kyra maintain check` tells all that is wrong. Restore the file, or read around it with --skip-damaged.",

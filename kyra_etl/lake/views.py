@@ -142,8 +142,8 @@ def register_known(
 
 
 def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: Rows) -> None:
-    """Make a small temporary table of rows; keys that are no columns are left out."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {_none(columns)}")
+    """Make a small table of rows, for all connections to the database; keys that are no columns are left out."""
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS {_none(columns)}")
     values = [{column: row.get(column) for column in columns} for row in rows]
     if values:  # through Arrow: as statements, a hundred alerts cost as much as a detection
         kinds = {text: kind for kind, text in _TYPES.items()}
@@ -245,8 +245,14 @@ def of_batches(batch_ids: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of DuckDB's message, without its full stop."""
-    return str(error).strip().splitlines()[0][:300].rstrip(".!")
+    """The first line of DuckDB's message, without its full stop; of a traceback the last, which says what happened."""
+    lines = str(error).strip().split("\n\n")[0].splitlines() or [""]
+    return lines[-1 if is_of_python(error) else 0].strip()[:300].rstrip(".!")
+
+
+def is_of_python(error: BaseException) -> bool:
+    """Whether a file on S3 could not be read: Python reads those for DuckDB, and its errors come with a traceback."""
+    return str(error).startswith("Traceback") or "\nTraceback (most recent call last)" in str(error)
 
 
 def _none(columns: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+import s3fs
 
 from tests.cli.conftest import ACCOUNT, Kyra, record
 
@@ -70,6 +71,38 @@ def test_query_reaches_no_other_object(kyra: Kyra, s3: Any, monkeypatch: pytest.
     ):
         assert kyra("sql", query).code == 2, query
     assert s3.get_object(Bucket="example-lake", Key=file)["Body"].read() == content
+
+
+def test_object_that_leaves_while_it_is_read_is_looked_for_again(
+    kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KYRA_LAKE", "s3://example-lake/kyra")
+    put(s3, "one", record("e1"))
+    kyra("integration", "add", "prod", "--bucket", "example-logs", "--prefix", "trails")
+    kyra("sync", "prod")
+    left, fetch = [2], s3fs.S3File._fetch_range
+
+    def gone(self: s3fs.S3File, start: int, end: int) -> bytes:
+        if left[0] > 0:
+            left[0] -= 1
+            raise FileNotFoundError("The specified key does not exist.")
+        content: bytes = fetch(self, start, end)
+        return content
+
+    monkeypatch.setattr(s3fs.S3File, "_fetch_range", gone)
+
+    assert kyra("sql", "SELECT event_id FROM events", "--json").json == [{"event_id": "e1"}]
+    assert left == [0]
+    left[0] = 1_000
+    asked = kyra("sql", "SELECT event_id FROM events")
+    said = " ".join(asked.err.split())
+    assert asked.code == 1
+    assert "The lake cannot be read: FileNotFoundError: The specified key does not exist. `kyra maintain check`" in said
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    dry = kyra("detect", "--from", today, "--dry-run", "--detection", "root_account_usage")
+    assert "The lake's files cannot be read: FileNotFoundError: The specified key does not exist" in " ".join(
+        dry.err.split()
+    )
 
 
 def test_policy_asks_who_we_are(kyra: Kyra, s3_server: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from kyra_etl.backfill import backfill
 from kyra_etl.detect import detect_window
 from kyra_etl.folder import FolderBucket
-from kyra_etl.lake import relations
+from kyra_etl.lake import taken
 from kyra_etl.model import SEVERITIES, Alert, Integration, Limits, Window
 from tests.corpus import CASES, CORPUS
 from tests.detection import making
@@ -137,7 +137,7 @@ def test_alerts_do_not_depend_on_how_records_are_delivered(
     houses = {name: House(tmp_path / name) for name in ("parts", "unshared", "backtest")}
     parts = _alerts(houses["parts"], _parts(1, 6), monkeypatch)
     backtest = _judged_later(houses["backtest"])
-    monkeypatch.setattr(relations, "SHARED", 0)
+    monkeypatch.setattr(taken, "SHARED", 0)
     unshared = _alerts(houses["unshared"], [RECORDS], monkeypatch)
     for house in houses.values():
         house.state.close()

@@ -11,7 +11,7 @@ from kyra_etl import resources
 from kyra_etl.detect import detect_window
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, LakeError
-from kyra_etl.lake import S3Options, open_lake, relations
+from kyra_etl.lake import S3Options, open_lake, taken
 from kyra_etl.lake.engine import Engine, problems
 from kyra_etl.model import Finding, Window
 from tests.detection.making import NOW, SELECT, House, record, write_detection
@@ -289,7 +289,7 @@ def test_a_missing_data_file_is_the_lakes_fault_not_the_detections(house: House)
 
 
 def test_many_new_events_are_read_from_their_files(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relations, "IN_MEMORY", 1)
+    monkeypatch.setattr(taken, "IN_MEMORY", 1)
     house.load(*(record("CreateUser", f"10:00:{second:02}", str(second)) for second in range(9)), detect=False)
 
     assert len(_find(house, _one(house))) == 9

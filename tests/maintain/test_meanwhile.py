@@ -11,7 +11,7 @@ import pytest
 
 from kyra_etl.detect import detect_queued, detect_window
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, Rows, engine, guard, relations
+from kyra_etl.lake import Lake, Rows, guard, lane, taken
 from kyra_etl.lake.dedup import Distinct
 from kyra_etl.model import DataFile
 from kyra_etl.settle import publish, tidy
@@ -66,7 +66,7 @@ def test_queued_detections_find_their_events_after_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     if not in_memory:
-        monkeypatch.setattr(relations, "IN_MEMORY", 0)
+        monkeypatch.setattr(taken, "IN_MEMORY", 0)
     plain, compacted = Upkeep(tmp_path / "plain"), Upkeep(tmp_path / "compacted")
     for house in (plain, compacted):
         _queue(house)
@@ -89,15 +89,15 @@ def test_a_compaction_amid_detections_changes_no_alert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     if not in_memory:
-        monkeypatch.setattr(relations, "IN_MEMORY", 0)
+        monkeypatch.setattr(taken, "IN_MEMORY", 0)
     plain, swapped, late = (Upkeep(tmp_path / name) for name in ("plain", "swapped", "late"))
     for house in (plain, swapped, late):
         _queue(house)
 
     _detect(plain)
-    with once_before(relations, "reading", swapped.compact, monkeypatch):
+    with once_before(taken, "reading", swapped.compact, monkeypatch):
         _detect(swapped)
-    with once_before(engine.Engine, "_run", late.compact, monkeypatch):
+    with once_before(lane.Lane, "_run", late.compact, monkeypatch):
         _detect(late)
 
     assert _alerts(plain) == _alerts(swapped) == _alerts(late)

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any, cast
 
 from kyra_etl.errors import DetectionError
@@ -81,6 +82,11 @@ class Param:
         return PARAM_TYPES[self.type][1]
 
 
+@cache
+def _reads_alerts(sql: str) -> bool:
+    return re.search(r"^(?!\s*--).*\b(FROM|JOIN) alerts\b", sql, re.MULTILINE) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """One detection, as its file says. `sql` is the SELECT, beginning at line `sql_line` of `path`."""
@@ -117,7 +123,7 @@ class Detection:
     @property
     def on_alerts(self) -> bool:
         """Whether it reads the relation `alerts`: such a detection runs after all others."""
-        return re.search(r"^(?!\s*--).*\b(FROM|JOIN) alerts\b", self.sql, re.MULTILINE) is not None
+        return _reads_alerts(self.sql)
 
     @property
     def sql_of_needs(self) -> str:

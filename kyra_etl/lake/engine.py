@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -62,7 +63,7 @@ class Engine:
         seconds: float = SECONDS,
     ) -> None:
         self._trusted = trusted
-        connections = _open(macros, lake, lanes)
+        connections = _open(lake, lanes)
         self._connection = connections[0]
         self._taken = Taken(self._connection, lake, committed, self._trusts)
         self._lanes = [Lane(each, self._taken, committed, self._trusts, seconds) for each in connections]
@@ -70,6 +71,10 @@ class Engine:
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in self._lanes:
             self._free.put(lane)
+        # Meanwhile the new events are taken, on the first connection.
+        self._macros = self._pool.submit(views.load_macros, connections[-1], macros, questions=False)
+        if len(connections) == 1:
+            self._macros.result()
         self.know(trails, accounts)
 
     def __enter__(self) -> Engine:
@@ -136,6 +141,7 @@ class Engine:
 
         Raises DetectionError naming file and line when the SQL fails, and LakeError when a data file cannot be read.
         """
+        self._macros.result()
         for attempt in range(1, TRIES + 1):
             try:
                 return self._lanes[0].evaluate(detection, batch_ids)
@@ -152,21 +158,33 @@ class Engine:
 
         Nothing is raised for a detection that fails: its evaluation has the error.
         """
-        again = []
-        turns = _in_turn(wanted)
-        for turn, evaluation in zip(turns, self._pool.map(self._on_a_lane, turns), strict=True):
+        self._macros.result()
+        turns, again = _in_turn(wanted), []
+        evaluations = self._pool.map(self._on_a_lane, turns)
+        kept = self._pool.submit(self._keep)
+        for turn, evaluation in zip(turns, evaluations, strict=True):
             if isinstance(evaluation.error, LakeError):
                 again.append(turn)
             else:
                 yield evaluation
+        kept.result()
         # To list and take the files once more is for one alone.
         for turn in again:
             yield _evaluation(self._lanes[0], turn[0], partial(self.evaluate, *turn))
 
     def _on_a_lane(self, wanted: tuple[Detection, Collection[str] | None]) -> Evaluation:
+        with self._lane() as lane:
+            return _evaluation(lane, wanted[0], partial(lane.evaluate, *wanted))
+
+    def _keep(self) -> None:
+        with self._lane() as lane:
+            lane.keep()
+
+    @contextmanager
+    def _lane(self) -> Iterator[Lane]:
         lane = self._free.get()
         try:
-            return _evaluation(lane, wanted[0], partial(lane.evaluate, *wanted))
+            yield lane
         finally:
             self._free.put(lane)
 
@@ -186,16 +204,21 @@ def _evaluation(lane: Lane, detection: Detection, evaluate: Callable[[], list[Fi
 def _in_turn(
     wanted: Sequence[tuple[Detection, Collection[str] | None]],
 ) -> list[tuple[Detection, Collection[str] | None]]:
-    """The first that looks around has that read for all; those that need it not are evaluated meanwhile."""
+    """The first that looks around has that read, for all; meanwhile those are evaluated that need it not.
+
+    Of these the first are those that learn: they have the activity read.
+    """
     looking = [each for each in wanted if looks(each[0])]
-    return [*looking[:1], *(each for each in wanted if not looks(each[0])), *looking[1:]]
+    others = sorted((each for each in wanted if not looks(each[0])), key=lambda each: not each[0].baseline)
+    return [*looking[:1], *others, *looking[1:]]
 
 
 def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionError]:
     """What is wrong with detections' SQL: each is run once over empty relations."""
-    [connection] = _open(macros, None)
+    [connection] = _open(None)
     found = []
     try:
+        views.load_macros(connection, macros, questions=False)
         views.register(connection)
         for detection in detections:
             try:
@@ -211,7 +234,7 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
     return found
 
 
-def _open(macros: Path, lake: Lake | None, lanes: int | None = None) -> list[duckdb.DuckDBPyConnection]:
+def _open(lake: Lake | None, lanes: int | None = None) -> list[duckdb.DuckDBPyConnection]:
     """So many connections to one database, of a thread each; of None, one with all threads."""
     first = duckdb.connect(":memory:", config={"python_enable_replacements": False})
     connections = [first, *(first.cursor() for _ in range(1, lanes or 1))]
@@ -225,7 +248,6 @@ def _open(macros: Path, lake: Lake | None, lanes: int | None = None) -> list[duc
         *(["threads = 1"] if lanes else []),
     ):
         first.execute(f"SET {setting}")
-    views.load_macros(first, macros, questions=False)
     if lake is not None:
         lake.register(first)
         first.execute(f"SET allowed_directories = [{literal(lake.uri(''))}]")

@@ -44,12 +44,18 @@ class Lane:
         seconds: float,
     ) -> None:
         self.connection, self._committed, self._trusted, self._seconds = connection, committed, trusted, seconds
+        self._taken = taken
         self._relations = Relations(connection, taken)
 
     @property
     def rows(self) -> int:
         """Rows that the last detection looked at."""
         return self._relations.rows
+
+    def keep(self) -> None:
+        """Keep the new events once more, for runs to come: nobody here waits for it."""
+        with reading_lake():
+            self._taken.keep(self.connection)
 
     def evaluate(self, detection: Detection, batch_ids: Collection[str] | None) -> list[Finding]:
         """The findings that rest on at least one of the new events (of these batches, or all that were taken).

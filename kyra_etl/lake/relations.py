@@ -41,8 +41,11 @@ class Relations:
             return False
         self._choose(batch_ids)
         spans = self._spans(detection, seen, 2 * detection.lookback)
-        around = detection.lookback and looks(detection)
-        source = self._events(detection, spans) if around else f"SELECT {self._taken.columns([detection])} FROM _new"
+        source = (
+            self._events(detection, spans)
+            if looks(detection)
+            else f"SELECT {self._taken.columns([detection])} FROM _new"
+        )
         self._execute(f"CREATE OR REPLACE TEMP VIEW events AS {source}")
         if detection.baseline:
             self._execute(f"CREATE OR REPLACE TEMP VIEW activity AS {self._activity(detection, spans)}")

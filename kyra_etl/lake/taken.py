@@ -105,6 +105,7 @@ class Taken:
         self.seen: list[Seen] = []
         self.rows = 0
         """How many events were taken."""
+        self._whole: Sequence[DataFile] = ()
         self.times = 0
         """How often anything was taken."""
         self.copies = True
@@ -128,8 +129,7 @@ class Taken:
         small = self.rows <= IN_MEMORY
         self._connection.execute(f"CREATE OR REPLACE TABLE _held AS {source if small else reading(EVENTS, ())}")
         self._connection.execute(f"CREATE OR REPLACE VIEW _taken AS {'SELECT * FROM _held' if small else source}")
-        if self.rows <= recent.MOST and sum(file.rows for file in files) == self.rows:
-            self.lake.keep_recent(files, self._connection.table("_held").to_arrow_table())
+        self._whole = files if self.rows <= recent.MOST and sum(file.rows for file in files) == self.rows else ()
         self.times += 1
         self.seen = [
             Seen(*row)
@@ -138,7 +138,7 @@ class Taken:
             ).fetchall()
         ]
         awake = [each for each in detections if self.concerning(each, None)]
-        looking = [each for each in awake if each.lookback and looks(each)]
+        looking = [each for each in awake if looks(each)]
         learning = tuple(each for each in awake if each.baseline)
         around = (each for each in looking if self._trusted(each) and (each.only_named or each.lookback <= _NEAR))
         self._shared = _Shared(around=tuple(around), learning=learning)
@@ -146,6 +146,12 @@ class Taken:
             self._shared.reach["events"] = self._reach(looking)
         if learning:
             self._shared.reach["activity"] = self._learnt(learning)
+
+    def keep(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Keep the new events once more, for the runs to come, where all of their files are new."""
+        if self._whole:
+            self.lake.keep_recent(self._whole, connection.table("_held").to_arrow_table())
+            self._whole = ()
 
     def span(self) -> tuple[datetime, datetime] | None:
         """When the first and the last of the new events happened."""
@@ -199,7 +205,7 @@ class Taken:
                     by_name = f"event_name IN ({names})" if named else "false"
                     near = between(*self._reach(wide)) if wide else "false"
                     source = f"SELECT {self.columns(sharing)} FROM ({self.nearby(files, first, last)})"
-                    where = f"{between(first, last)} AND ({by_name} OR {near})"
+                    where = f"{between(first, last)} AND ({near} OR {by_name})"
                     connection.execute(f"CREATE OR REPLACE TABLE _around AS {source} WHERE {where}")
                 tables["_around"] = few
         return tables["_around"]
@@ -229,12 +235,12 @@ class Taken:
         if not self.copies:
             return reading(EVENTS, self.lake.readable(files))
         copies, stood_for = self.lake.kept_recent(self._files("events", first, last), accounts, first, last)
-        others = reading(EVENTS, self.lake.readable(file for file in files if file.path not in stood_for))
-        if not copies:
-            return others
-        kept = f"SELECT * FROM read_parquet([{listed(copies)}], hive_partitioning = false)"
-        kept += f" WHERE account IN ({listed(accounts)})"
-        return f"{others} UNION ALL BY NAME {kept}"
+        others = [file for file in files if file.path not in stood_for]
+        parts = [reading(EVENTS, self.lake.readable(others))] if others or not copies else []
+        if copies:
+            kept = f"SELECT * FROM read_parquet([{listed(copies)}], hive_partitioning = false)"
+            parts.append(f"{kept} WHERE account IN ({listed(accounts)})")
+        return " UNION ALL BY NAME ".join(parts)
 
     def near(self, kind: str, accounts: Collection[str], first: datetime, last: datetime) -> list[DataFile]:
         """The files of these accounts with anything of that time."""
@@ -278,8 +284,8 @@ class Taken:
 
 
 def looks(detection: Detection) -> bool:
-    """Whether it reads `events`."""
-    return "events" in _words(detection.sql)
+    """Whether it reads `events` around the new ones."""
+    return detection.lookback > timedelta() and "events" in _words(detection.sql)
 
 
 @cache

@@ -14,7 +14,7 @@
 -- group_by     = ["account", "actor", "place"]
 -- group_window = "24h"
 -- needs        = "sessions"
--- lookback     = "60m"
+-- lookback     = "35m"
 -- baseline     = "30d"
 -- runbook      = """
 -- 1. Compare with the instance: aws ec2 describe-instances --instance-ids i-… ; is the address its own, or its network's exit?

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
@@ -88,3 +89,22 @@ class Upkeep(House):
             if path.endswith(".parquet"):
                 found[top] = found.get(top, 0) + 1
         return {name: found.get(name, 0) for name in ("events", "activity", "_staging", "_replaced")}
+
+    def content(self, path: str) -> bytes:
+        """A file of the lake, as it lies there."""
+        filesystem, root = self.lake.storage.filesystem()
+        with filesystem.open_input_file(f"{root}/{path}") as stream:
+            return bytes(stream.read())
+
+    def overwrite(self, path: str, content: bytes | pa.Table, **options: Any) -> None:
+        """Put these bytes, or a Parquet file of this table, where the file lies, as somebody might who is not kyra."""
+        filesystem, root = self.lake.storage.filesystem()
+        with filesystem.open_output_stream(f"{root}/{path}") as stream:
+            if isinstance(content, bytes):
+                stream.write(content)
+            else:
+                pq.write_table(content, stream, **options)
+
+    def table(self, path: str) -> pa.Table:
+        """What a Parquet file of the lake holds, without what its folders say."""
+        return pq.read_table(pa.BufferReader(self.content(path)))

@@ -67,8 +67,8 @@ def test_running_again_does_nothing_until_a_late_file_comes(house: Upkeep) -> No
     assert house.globbed() == house.ids()
 
 
-def test_texts_survive_byte_by_byte(folder: Upkeep) -> None:
-    path = folder.folder / "odd.json"
+def test_texts_survive_byte_by_byte(house: Upkeep) -> None:
+    path = house.folder / "odd.json"
     text = (
         '{"Records": ['
         + ",".join(
@@ -81,12 +81,12 @@ def test_texts_survive_byte_by_byte(folder: Upkeep) -> None:
     path.write_text(text)
     from kyra_etl.load import load
 
-    load([path], lake=folder.lake, state=folder.state, corpus=None, limits=Limits(), clock=lambda: NOW)
-    folder.load(record("Call", "10:00:00", "x"), detect=False)
-    before = folder.rows()
-    folder.compact()
+    load([path], lake=house.lake, state=house.state, corpus=None, limits=Limits(), clock=lambda: NOW)
+    house.load(record("Call", "10:00:00", "x"), detect=False)
+    before = house.rows()
+    house.compact()
 
-    assert folder.rows() == before
+    assert house.rows() == before
     assert before[0]["request_parameters"] == ODD
 
 
@@ -110,12 +110,12 @@ def test_days_and_accounts_can_be_chosen(folder: Upkeep) -> None:
     assert folder.compact(first=DAY, last=DAY).partitions == 1
 
 
-def test_rows_are_sorted_for_rare_names_and_hold_bloom_filters(folder: Upkeep) -> None:
-    _fill(folder)
-    folder.compact()
-    [file] = folder.state.ledger.data_files("events")
+def test_rows_are_sorted_for_rare_names_and_hold_bloom_filters(house: Upkeep) -> None:
+    _fill(house)
+    house.compact()
+    [file] = house.state.ledger.data_files("events")
 
-    read = pq.ParquetFile(folder.lake.uri(file.path))
+    read = pq.ParquetFile(pa.BufferReader(house.content(file.path)))
     names = read.read(["event_name", "event_time"]).to_pylist()
     assert names == sorted(names, key=lambda row: (row["event_name"], row["event_time"]))
     chunk = {read.metadata.row_group(0).column(i).path_in_schema: i for i in range(read.metadata.num_columns)}
@@ -164,81 +164,79 @@ def test_what_is_sorted_on_disk_leaves_nothing_behind(house: Upkeep, monkeypatch
     assert not Path(spills[0]).exists()
 
 
-def test_full_files_are_left_alone(folder: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_files_are_left_alone(house: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compacting, "FULL", 2_000)
     monkeypatch.setattr(compacting, "GROUP_ROWS", 2)
     monkeypatch.setattr(compacting, "SLICE", 2)
-    ids = _fill(folder, batches=3, each=4)
+    ids = _fill(house, batches=3, each=4)
 
-    folder.compact()
-    files = folder.state.ledger.data_files("events")
+    house.compact()
+    files = house.state.ledger.data_files("events")
     full = {file.path for file in files if file.size >= 2_000}
     assert len(full) > 1
     assert len(files) - len(full) <= 1
     assert sum(file.rows for file in files) == 12
 
-    folder.load(record("Late", "10:00:00", "late"), detect=False)
-    assert folder.compact().partitions == 1
-    assert full <= {file.path for file in folder.state.ledger.data_files("events")}
-    assert folder.ids() == folder.globbed() == sorted([*ids, "late"])
-    assert folder.compact().partitions == 0
+    house.load(record("Late", "10:00:00", "late"), detect=False)
+    assert house.compact().partitions == 1
+    assert full <= {file.path for file in house.state.ledger.data_files("events")}
+    assert house.ids() == house.globbed() == sorted([*ids, "late"])
+    assert house.compact().partitions == 0
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["together", "beside-a-full-file"])
-def test_events_that_got_in_twice_are_one_again(folder: Upkeep, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+def test_events_that_got_in_twice_are_one_again(house: Upkeep, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
     def everything(lake: Lake, rows: Rows, committed: Any) -> Distinct:
         return Distinct(pa.repeat(pa.scalar(True), rows.num_rows), pa.repeat(pa.scalar(False), rows.num_rows))
 
-    folder.load(record("Call", "10:00:00", "a"), record("Call", "10:00:00", "b"), detect=False)
-    truth = folder.activity()
+    house.load(record("Call", "10:00:00", "a"), record("Call", "10:00:00", "b"), detect=False)
+    truth = house.activity()
     if late:
-        folder.compact()
+        house.compact()
         monkeypatch.setattr(compacting, "FULL", 100)
     with monkeypatch.context() as patch:
         patch.setattr(Lake, "distinct", everything)
-        folder.load(record("Call", "10:00:00", "a"), detect=False)
-        folder.load(record("Call", "10:00:00", "a", errorCode="Conflict"), detect=False)
-    assert folder.ids() == ["a", "a", "a", "b"]
+        house.load(record("Call", "10:00:00", "a"), detect=False)
+        house.load(record("Call", "10:00:00", "a", errorCode="Conflict"), detect=False)
+    assert house.ids() == ["a", "a", "a", "b"]
     monkeypatch.setattr(compacting, "FULL", 100 if late else 2**27)
 
-    report = folder.compact()
+    report = house.compact()
 
     assert report.doubled == 1
-    assert folder.ids() == folder.globbed() == ["a", "a", "b"], "the other content stays"
-    assert sum(row[-1] for row in folder.activity()) == 3
-    assert {row[:-3] for row in folder.activity()} >= {row[:-3] for row in truth}
+    assert house.ids() == house.globbed() == ["a", "a", "b"], "the other content stays"
+    assert sum(row[-1] for row in house.activity()) == 3
+    assert {row[:-3] for row in house.activity()} >= {row[:-3] for row in truth}
 
 
-def test_a_broken_file_is_told_and_the_other_partitions_are_compacted(folder: Upkeep) -> None:
-    ids = _fill(folder, batches=2)
-    folder.load(record("Call", "10:00:00", "o", recipientAccountId="999900001111"), detect=False)
-    broken = folder.state.ledger.data_files("events", accounts=[PARTITION[0]])[0]
-    place = folder.folder / "lake" / broken.path
-    whole = place.read_bytes()
-    place.write_bytes(whole[:-20])
+def test_a_broken_file_is_told_and_the_other_partitions_are_compacted(house: Upkeep) -> None:
+    ids = _fill(house, batches=2)
+    house.load(record("Call", "10:00:00", "o", recipientAccountId="999900001111"), detect=False)
+    broken = house.state.ledger.data_files("events", accounts=[PARTITION[0]])[0]
+    whole = house.content(broken.path)
+    house.overwrite(broken.path, whole[:-20])
 
-    report = folder.compact()
+    report = house.compact()
 
     assert report.partitions == 1
     [failed] = report.failed
     assert (failed["account"], failed["date"]) == (PARTITION[0], DAY.isoformat())
     assert broken.path in failed["error"]
 
-    place.write_bytes(whole)
-    assert folder.compact().partitions == 1
-    assert folder.ids() == sorted([*ids, "o"])
+    house.overwrite(broken.path, whole)
+    assert house.compact().partitions == 1
+    assert house.ids() == sorted([*ids, "o"])
 
 
-def test_a_file_with_other_rows_than_committed_is_not_compacted_away(folder: Upkeep) -> None:
-    _fill(folder, batches=2)
-    one, other = folder.state.ledger.data_files("events")
-    place = folder.folder / "lake" / one.path
-    pq.write_table(pq.read_table(place).slice(1), place)
+def test_a_file_with_other_rows_than_committed_is_not_compacted_away(house: Upkeep) -> None:
+    _fill(house, batches=2)
+    one, other = house.state.ledger.data_files("events")
+    house.overwrite(one.path, house.table(one.path).slice(1))
 
-    [failed] = folder.compact().failed
+    [failed] = house.compact().failed
 
     assert "hold 5 events, and 6 were committed" in failed["error"]
-    assert folder.state.ledger.data_files("events") == [one, other]
+    assert house.state.ledger.data_files("events") == [one, other]
 
 
 @pytest.mark.parametrize("kind", ["events", "activity"])

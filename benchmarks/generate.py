@@ -8,8 +8,8 @@ sessions make many calls each, parameters have the shapes and sizes of some thir
 day before, some numbers are longer than any machine's, and some records carry fields nobody has documented.
 
 Beside the folder stands `FOLDER.manifest.json`: the number of events and of the unknown fields, and the bytes of each
-free-form part with a sum that no other text, and none in another event, gives, so that a benchmark can tell that what it
-timed was right.
+free-form part with a sum that no other text, and none in another event, gives: a benchmark can tell that what it timed
+was right.
 """
 
 from __future__ import annotations

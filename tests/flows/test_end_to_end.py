@@ -109,6 +109,8 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
     found = server.wait(lambda: len(server.deployments()) == 4 and server.deployments(), "the deployments", 150)
     assert set(found) == {"sync", "backfill", "check", "maintain"}
     assert found["sync"]["schedules"][0]["schedule"]["interval"] == 10
+    with urllib.request.urlopen(f"{server.url.removesuffix('/api')}/", timeout=30) as page:
+        assert (page.headers.get_content_type(), b"<title>Prefect" in page.read()) == ("text/html", True)
 
     # On schedule, by itself; beside it, the next one may have been skipped.
     def scheduled() -> dict[str, Any] | None:
@@ -123,6 +125,7 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
     report = next(table for table in server.artifacts("sync-report") if table["flow_run_id"] == first["id"])
     (row,) = json.loads(report["data"])
     assert (row["integration"], row["loaded"], row["events"], row["adds up"]) == ("acme", 10, 13, "yes")
+    assert "listed by" in row["why"]
     (alerts,) = server.artifacts("sync-alerts")
     assert [alert["title"] for alert in json.loads(alerts["data"])] == ["CloudTrail Disabled"]
 

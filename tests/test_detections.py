@@ -70,6 +70,15 @@ def test_first_seen_detections_lose_no_alert_to_order(case: Case, bench: Bench, 
     assert all(SEVERITIES.index(in_parts[id_]) >= SEVERITIES.index(severity) for id_, severity in at_once.items())
 
 
+def test_what_follows_the_question_of_a_leaked_key_never_lowers_it(bench: Bench, results: Results) -> None:
+    """Judged with what is new of it alone, it would: an event is the anchor of one finding only."""
+    [case] = [case for case in CASES if case.name == "a silent key asks with a tool"]
+
+    soon = bench.deliver(case, CORPUS.get(case.detection), [[event] for event in case.events])
+
+    assert _essence(soon) == _essence(results[str(case)].alerts)
+
+
 REFUSABLE = [
     case
     for case in CASES

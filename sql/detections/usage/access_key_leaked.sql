@@ -167,9 +167,11 @@ asking AS (
   FROM seen AS s
   LEFT JOIN LATERAL (
     SELECT list(o.event_id) AS ids, count(*) AS tries, count(*) FILTER (o.denied) AS refusals
-    FROM seen AS o
+    -- Of all there is: in the next hour of the clock the network may be known already, and the key in use.
+    FROM events AS o
     WHERE o.account = s.account AND o.principal = s.principal AND o.source_net = s.source_net
-      AND o.access_key IS NOT DISTINCT FROM s.access_key
+      AND o.actor_kind <> 'aws_service'
+      AND CASE WHEN o.access_key_kind = 'AKIA' THEN o.user_access_key_id END IS NOT DISTINCT FROM s.access_key
       AND o.event_time BETWEEN s.event_time AND s.event_time + INTERVAL 60 MINUTE
       AND (o.denied OR o.is_write AND o.success
         AND o.event_source IN ('iam.amazonaws.com', 'ses.amazonaws.com', 'bedrock.amazonaws.com', 'ec2.amazonaws.com'))
@@ -195,7 +197,8 @@ bursts AS (
     bool_or(dormant) AS dormant,
     list(DISTINCT event_name) AS names
   FROM seen
-  WHERE tool <> '' AND NOT (asked AND new_net) OR access_key IS NOT NULL AND (dormant OR new_net AND success) AND NOT asked
+  -- Who asks is told above: were an event told twice, what is new about the one would replace the other.
+  WHERE NOT (asked AND (new_net OR dormant)) AND (tool <> '' OR access_key IS NOT NULL AND (dormant OR new_net AND success))
   GROUP BY ALL
 ),
 hands AS (
@@ -221,7 +224,7 @@ found AS (
       CASE WHEN new_net THEN ', a network it was never used from' ELSE ', after months of silence' END,
       CASE WHEN tries > 0 THEN concat('; ', tries, ' denied or changing calls followed within the hour') ELSE '' END) AS summary,
     CASE
-      WHEN NOT new_net THEN 'medium'
+      WHEN NOT new_net THEN CASE WHEN tool IN ('', 's3 browser') THEN 'medium' ELSE 'high' END
       WHEN tool <> '' THEN 'critical'
       -- Of somebody who always comes from elsewhere, changes are the daily work; being refused is not.
       WHEN roaming AND refusals = 0 THEN 'low'

@@ -163,7 +163,7 @@ DIGEST = b'{"digestStartTime": "x", "digestS3Object": "y"}'
     ],
 )
 def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(
-    loading: Loader, tmp_path: Path, name: str, content: bytes, state: str, reason: str | None
+    loading: Loader, tmp_path: Path, lake: Lake, name: str, content: bytes, state: str, reason: str | None
 ) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -175,6 +175,8 @@ def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(
     assert report.loaded == 1 + (state == "loaded")
     assert report.ignored_by_kind == ({reason: 1} if state == "ignored" else {})
     assert report.quarantined_by_reason == ({reason: 1} if state == "quarantined" else {})
+    published = {Path(row["key"]).name: (row["state"], row["reason"]) for row in table(lake, "log_files").to_pylist()}
+    assert published == {"good.json": ("loaded", None)} | ({} if state == "ignored" else {name: (state, reason)})
 
 
 def test_a_malformed_record_waits_in_malformed_with_its_source(loading: Loader, tmp_path: Path, lake: Lake) -> None:

@@ -223,26 +223,26 @@ def _settle(connection: Connection, commit: Commit, sizes: Mapping[int, tuple[in
             f"Log file {strangers[0]} is not planned in batch {commit.batch.batch_id}.", "Nothing was written."
         )
     kinds: dict[str, tuple[Callable[[FileOutcome], dict[str, Any]], list[dict[str, Any]]]] = {
-        "loaded": (lambda outcome: _loaded(outcome, commit.batch.run_id, now), []),
+        "loaded": (lambda outcome: _loaded(outcome, now), []),
         "quarantined": (lambda outcome: _quarantined(outcome, sizes[outcome.id][1] + 1, now), []),
         "gone": (lambda outcome: {"reason": outcome.reason, "detail": outcome.detail, "next_retry_at": None}, []),
     }
     for outcome in commit.outcomes:
         if outcome.state in kinds:
             values, rows = kinds[outcome.state]
-            rows.append({"this": outcome.id, "state": outcome.state, "changed_at": now} | values(outcome))
+            settled = {"this": outcome.id, "state": outcome.state, "run_id": commit.batch.run_id, "changed_at": now}
+            rows.append(settled | values(outcome))
     for _, rows in kinds.values():
         if rows:
             connection.execute(update(_files).where(_files.c.id == bindparam("this")), rows)
 
 
-def _loaded(outcome: FileOutcome, run_id: str, now: datetime) -> dict[str, Any]:
+def _loaded(outcome: FileOutcome, now: datetime) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in _SUMS} | {
         "uncompressed": outcome.uncompressed,
         "sha256": outcome.sha256,
         "first_event_at": outcome.first_event_at,
         "last_event_at": outcome.last_event_at,
-        "run_id": run_id,
         "loaded_at": now,
         "reason": None,
         "detail": None,

@@ -99,6 +99,19 @@ def test_every_block_is_run_or_says_what_it_needs() -> None:
         assert document in (ROOT / test).read_text()
 
 
+def test_blocks_without_a_language_are_drawings_and_hold_no_command() -> None:
+    commands = []
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]):
+        inside: str | None = None
+        for line in path.read_text().splitlines():
+            if fence := re.fullmatch(r"\s*```(\w*)", line):
+                inside = fence[1] if inside is None else None
+            elif inside == "" and re.match(r"\s*(\$ |kyra |make |aws |\.venv/)", line):
+                commands.append(f"{path.name}: {line}")
+
+    assert commands == []
+
+
 def test_what_blocks_need_is_nothing_a_test_could_have() -> None:
     assert {block.needs for block in blocks() if block.needs} <= {"AWS", "Docker", "DuckDB's shell", "half an hour"}
 

@@ -46,10 +46,11 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 docs: $(VENV)/.dev $(VENV)/.project ## Renew the parts of the documents that are generated from the code
 	@$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, searching against scanning, a year against a month, two workers against one
+bench: $(VENV)/.dev $(VENV)/.project ## Time `kyra load` against DuckDB, fetching against boto3, detections against loading, queries before and after compaction, searching against scanning, a year against a month, two workers against one
 	@$(BIN)/python benchmarks/load.py $(or $(ARGS),--events 100000 --document 100)
 	@$(BIN)/python benchmarks/fetch.py
 	@$(BIN)/python benchmarks/detect.py
+	@$(BIN)/python benchmarks/lake.py
 	@$(BIN)/python benchmarks/search.py
 	@$(BIN)/python benchmarks/flat.py
 	@$(BIN)/python benchmarks/spread.py

@@ -18,7 +18,7 @@ from flows.events import tell_alerts
 from kyra_etl.backfill import Plan
 from kyra_etl.detection.attack import Technique
 from kyra_etl.errors import KyraError, TransientError
-from kyra_etl.model import Alert, Probe, RunReport
+from kyra_etl.model import SEVERITIES, Alert, Probe, RunReport
 from kyra_etl.verdict import span
 
 COUNTS = (
@@ -131,7 +131,7 @@ def _why(report: RunReport) -> str:
 
 
 def alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-    """A row an alert, the most telling columns first; techniques and events are links."""
+    """A row an alert, the worst first and then the latest, the most telling columns first, with links."""
     return [
         {
             "severity": alert.severity,
@@ -148,7 +148,7 @@ def alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
             "attack": ", ".join(f"[{id_}]({Technique(id_, '').url})" for id_ in alert.attack),
             "in AWS": _in_aws(alert),
         }
-        for alert in alerts
+        for alert in sorted(alerts, key=lambda alert: (SEVERITIES.index(alert.severity), alert.last_seen), reverse=True)
     ]
 
 

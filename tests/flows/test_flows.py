@@ -217,6 +217,17 @@ def test_alerts_link_to_their_techniques_and_to_aws_and_nowhere_else(region: str
     assert row["actor"] == ""
 
 
+def test_the_worst_alerts_come_first_and_then_the_latest() -> None:
+    ones = [("a", "low", 12), ("b", "critical", 1), ("c", "high", 2), ("d", "high", 3), ("e", "info", 13)]
+    alerts = [
+        Alert(id_, "x", "X", severity, "012345678901", at, at, 1, ("e1",))
+        for id_, severity, hour in ones
+        for at in [datetime(2026, 1, 1, hour)]
+    ]
+
+    assert [row["alert_id"] for row in outcome.alert_rows(alerts)] == ["b", "d", "c", "a", "e"]
+
+
 def test_tables_are_json() -> None:
     at = datetime(2026, 1, 1, 12)
     alert = Alert("a1", "root_login", "Root Login", "high", "012345678901", at, at, 1, ("e1",))

@@ -88,7 +88,8 @@ class Lake:
     def distinct(self, rows: Rows, committed: Mapping[Partition, Sequence[DataFile]]) -> Distinct:
         """Which of a batch's rows are new: deduplicated within the batch and against the `committed` files.
 
-        The same event has the same time: files of other times are not opened.
+        The same event has the same time: files of other times are not opened. So what has an id of another time, and
+        other content, is kept like any conflict, but not counted as one.
         """
         filesystem, root = self.storage.filesystem()
         found = [colliding([], filesystem, "", pa.array([], pa.string()))]

@@ -59,7 +59,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("kyra_records_total", "counter", "Records in the log files loaded.", _BY),
     Metric("kyra_events_total", "counter", "Of those, events that are in the lake by them.", _BY),
     Metric("kyra_duplicates_total", "counter", "Of those, events that were there already.", _BY),
-    Metric("kyra_conflicts_total", "counter", "Events whose id was there with other content about that time; both stay.", _BY),
+    Metric(
+        "kyra_conflicts_total",
+        "counter",
+        "Events whose id was there with other content about that time; both stay.",
+        _BY,
+    ),
     Metric("kyra_malformed_total", "counter", "Records that are no events; kept as they are.", _BY),
     Metric("kyra_expired_total", "counter", "Events older than the retention allows.", _BY),
     Metric("kyra_log_files_waiting", "gauge", "Log files found and not loaded yet.", _BY),

@@ -191,6 +191,13 @@ def test_links_inside_the_documents_lead_somewhere(document: Path) -> None:
     assert dead == []
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    pages = [relative(path) for path in ROOT.glob("docs/*.md")]
+
+    assert [page for page in pages if f"]({page})" not in readme] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_paths_named_in_the_documents_exist(document: Path) -> None:
     named = re.findall(r"`((?:kyra_etl|flows|sql|data|tests|docs|benchmarks|deploy)/[\w./\-]*)`", document.read_text())

@@ -96,7 +96,11 @@ def test_only_config_reads_the_environment() -> None:
 
     # Two set what a library asks as it is loaded, Arrow's allocator, Prefect's telemetry; benchmarks pass KYRA_HOME on.
     setters = {"kyra_etl/__init__.py", "flows/__init__.py"}
-    assert readers <= {"kyra_etl/config.py", *setters, *(f"benchmarks/{name}.py" for name in ("lake", "load", "spread"))}
+    assert readers <= {
+        "kyra_etl/config.py",
+        *setters,
+        *(f"benchmarks/{name}.py" for name in ("lake", "load", "spread")),
+    }
 
 
 def test_parquet_is_read_and_written_in_the_lake_only() -> None:

@@ -114,7 +114,7 @@ def _log(report: RunReport) -> None:
         *(report.loaded, report.quarantined, report.pending, report.events, report.alerts, report.list_requests),
     )
     for reason, files in report.quarantined_by_reason.items():
-        log.warning("%d log files are in quarantine: %s.", files, reason)
+        log.warning("Put into quarantine: %d, %s. `kyra quarantine list` names them.", files, reason)
     for detection in report.detect.failed:
         log.warning("Detection %s failed.", detection)
 

@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
+from typing import Any
 
 import duckdb
 
@@ -160,8 +162,9 @@ class Engine:
         """
         self._macros.result()
         turns, again = _in_turn(wanted), []
-        evaluations = self._pool.map(self._on_a_lane, turns)
-        kept = self._pool.submit(self._keep)
+        # Each with the run's context, by which logs know it.
+        evaluations = self._pool.map(lambda run, turn: run(self._on_a_lane, turn), [_here() for _ in turns], turns)
+        kept = self._pool.submit(_here(), self._keep)
         for turn, evaluation in zip(turns, evaluations, strict=True):
             if isinstance(evaluation.error, LakeError):
                 again.append(turn)
@@ -190,6 +193,11 @@ class Engine:
 
     def _trusts(self, detection: Detection) -> bool:
         return self._trusted is not None and Path(detection.path).is_relative_to(self._trusted)
+
+
+def _here() -> Callable[..., Any]:
+    """Calls what it is given, in another thread, as from here."""
+    return copy_context().run
 
 
 def _evaluation(lane: Lane, detection: Detection, evaluate: Callable[[], list[Finding]]) -> Evaluation:

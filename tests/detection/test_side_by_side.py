@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kyra_etl import resources
+from kyra_etl import logs, resources
 from kyra_etl.cases import load_cases
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import DetectionError
@@ -102,3 +102,18 @@ def test_leaving_in_the_middle_waits_for_nothing(house: House) -> None:
         first = next(iter(engine.evaluate_all([(each, None) for each in house.corpus.detections])))
 
     assert len(first.findings) == 1
+
+
+def test_what_lanes_log_names_the_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_detection(house.detections, "a")
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(taken.Taken, "keep", lambda *_: asked.append(logs._about.get()))
+    monkeypatch.setattr(taken.Taken, "concerning", lambda *_: asked.append(logs._about.get()))
+
+    with engine_of(house, 2) as engine:
+        engine.take(lambda: house.state.ledger.data_files("events"))
+        with logs.about(run="r1"):
+            list(engine.evaluate_all([(each, None) for each in house.corpus.detections]))
+
+    assert asked == [{"run": "r1"}, {"run": "r1"}]

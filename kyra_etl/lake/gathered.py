@@ -91,7 +91,7 @@ class _Group:
             with self._filesystem.open_input_file(f"{self._root}/{_path(name)}") as stream:
                 file = pq.ParquetFile(pa.BufferReader(stream.read()))
             told = zlib.decompress(base64.b64decode((file.metadata.metadata or {})[_FILES]))
-            self._sizes: dict[str, int] = json.loads(told)
+            self._sizes: dict[str, int] = dict(json.loads(told))
             self._held = _unpacked(file.read()).cast(_COLUMNS)
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, zlib.error):
             self._held, self._sizes = _COLUMNS.empty_table(), {}

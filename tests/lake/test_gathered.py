@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import boto3
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,6 +180,25 @@ def test_what_retention_takes_away_is_not_left_in_the_copy(lake: Lake) -> None:
     assert asked(lake, files[:10]) == ([], files[:10])
     assert asked(lake, files[10:]) == (expected(files[10:-1]), files[-1:])
     lake.forget_gathered({"999999999999": DAY})
+
+
+def test_a_copy_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+    files = days(lake, 12)
+    asked(lake, files)
+    copy = tmp_path / "_gathered" / "activity" / f"{ACCOUNT}.parquet"
+    whole = pq.read_table(copy)
+    listed = base64.b64encode(zlib.compress(b"[1, 2]"))
+    for other in (
+        whole.drop_columns(["principal"]),
+        whole.append_column("added", pa.nulls(whole.num_rows)),
+        whole.replace_schema_metadata({}),
+        whole.replace_schema_metadata({b"files": b"not packed"}),
+        whole.replace_schema_metadata({b"files": listed}),
+    ):
+        pq.write_table(other, copy, store_schema=True)
+
+        assert asked(lake, files) == (expected(files[:-1]), files[-1:])
 
 
 @pytest.mark.parametrize("broken", [b"PAR1 and nothing else", b""])

@@ -64,6 +64,7 @@ bursts AS (
     account, principal, session_name, source_net, hour,
     arg_min(event_id, (event_time, event_id)) AS event_id,
     min(event_time) AS event_time,
+    max(event_time) AS last_time,
     arg_min(aws_region, (event_time, event_id)) AS aws_region,
     arg_min(source_ip_address, (event_time, event_id)) AS source_ip_address,
     bool_or(source_kind <> 'private') AS public,
@@ -80,7 +81,10 @@ bursts AS (
 ),
 -- The agent on an instance reports every few minutes, and so tells where the instance is.
 agents AS (
-  SELECT account, session_name, source_net, hour, arg_min(event_id, (event_time, event_id)) AS id
+  SELECT
+    account, session_name, source_net, hour, min(event_time) AS first, max(event_time) AS last,
+    -- Those nearest to what was done an hour later, or before: whichever comes late is among them.
+    [arg_min(event_id, (event_time, event_id)), arg_max(event_id, (event_time, event_id))] AS ids
   FROM calls
   WHERE by_agent
   GROUP BY ALL
@@ -94,14 +98,16 @@ located AS (
   LEFT JOIN LATERAL (
     SELECT
       count(*) FILTER (a.source_net = b.source_net) AS at_home,
-      list(a.id ORDER BY a.id) FILTER (a.source_net <> b.source_net AND contains(a.source_net, ':') = contains(b.source_net, ':')) AS away_ids
+      flatten(list(a.ids) FILTER (a.source_net <> b.source_net AND contains(a.source_net, ':') = contains(b.source_net, ':'))) AS away_ids
     FROM agents AS a
     WHERE a.account = b.account AND a.session_name = b.session_name
-      AND a.hour BETWEEN b.hour - INTERVAL 1 HOUR AND b.hour + INTERVAL 1 HOUR
+      AND a.last >= b.event_time - INTERVAL 60 MINUTE AND a.first <= b.last_time + INTERVAL 60 MINUTE
   ) AS a ON true
 ),
 people AS (
-  SELECT account, source_net, date_trunc('hour', event_time) AS hour, arg_min(event_id, (event_time, event_id)) AS id
+  SELECT
+    account, source_net, date_trunc('hour', event_time) AS hour, min(event_time) AS first, max(event_time) AS last,
+    [arg_min(event_id, (event_time, event_id)), arg_max(event_id, (event_time, event_id))] AS ids
   FROM events
   WHERE is_person(actor_kind) AND actor_kind <> 'web_identity' AND source_kind IN ('public_v4', 'public_v6', 'private')
     AND vpc_endpoint_id IS NULL AND event_source IS NOT NULL
@@ -119,10 +125,10 @@ company AS (
     EXISTS (SELECT 1 FROM shared AS s WHERE s.account = l.account AND s.source_net = l.source_net) AS among_instances
   FROM located AS l
   LEFT JOIN LATERAL (
-    SELECT list(p.id ORDER BY p.id) AS people_ids
+    SELECT flatten(list(p.ids)) AS people_ids
     FROM people AS p
     WHERE p.account = l.account AND p.source_net = l.source_net
-      AND p.hour BETWEEN l.hour - INTERVAL 1 HOUR AND l.hour + INTERVAL 1 HOUR
+      AND p.last >= l.event_time - INTERVAL 60 MINUTE AND p.first <= l.last_time + INTERVAL 60 MINUTE
   ) AS p ON true
   WHERE NOT l.at_home
 ),

@@ -13,7 +13,7 @@ from kyra_etl.errors import LakeError
 from kyra_etl.lake import gathered, layout, recent, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.spool import Rows
-from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
+from kyra_etl.lake.storage import TRIES, S3Options, Storage, has_left, marker, open_storage, owner
 from kyra_etl.lake.trace import Traced, trace
 from kyra_etl.lake.writer import Partition, partitions_of
 from kyra_etl.model import DataFile
@@ -99,17 +99,15 @@ class Lake:
             files = _around(files, mine["event_time"]) if mine.num_rows else ()
             if files:
                 ids = mine["event_id"].combine_chunks()
-                found.append(self._colliding(files, filesystem, root, partition, ids))
+                found += (self._colliding(file, filesystem, root, partition, ids) for file in files)
         return distinct(keys, rows.take, pa.concat_tables(found))
 
-    def _colliding(
-        self, files: Sequence[DataFile], filesystem: Any, root: str, partition: Partition, ids: Any
-    ) -> pa.Table:
-        for attempt in (1, 2):
+    def _colliding(self, file: DataFile, filesystem: Any, root: str, partition: Partition, ids: Any) -> pa.Table:
+        for attempt in range(1, TRIES + 1):
             try:
-                return colliding([f"{root}/{self._where(file)}" for file in files], filesystem, partition[0], ids)
+                return colliding([f"{root}/{self._where(file)}"], filesystem, partition[0], ids)
             except (OSError, pa.ArrowException) as error:
-                if attempt == 1 and isinstance(error, FileNotFoundError):
+                if attempt < TRIES and has_left(error):
                     continue  # another run published it, and so moved it, since we looked
                 place = layout.partition(*partition)
                 raise LakeError(
@@ -124,12 +122,12 @@ class Lake:
         Like every reader that misses a file, it asks for the list once more.
         """
         filesystem, root = self.storage.filesystem()
-        for attempt in (1, 2):
+        for attempt in range(1, TRIES + 1):
             listed = files()
             try:
                 return trace([f"{root}/{self._where(file)}" for file in listed], filesystem, event_id), listed
             except (OSError, pa.ArrowException) as error:
-                if attempt == 1 and isinstance(error, FileNotFoundError):
+                if attempt < TRIES and has_left(error):
                     continue
                 raise LakeError(
                     f"A committed file of the lake cannot be read: {str(error).splitlines()[0][:200]}.",

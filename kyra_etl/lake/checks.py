@@ -28,14 +28,12 @@ from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout, views
 from kyra_etl.lake.compact import working_memory
-from kyra_etl.lake.storage import Storage
+from kyra_etl.lake.storage import TRIES, Storage, has_left
 from kyra_etl.model import DataFile
 
 FENCE = "-- ---"
 SHOWN = 100
 """Rows of a check that are kept; all are counted."""
-TRIES = 5
-"""How often files are looked for anew while they keep moving."""
 AT_ONCE = 16
 """Files looked at at the same time."""
 
@@ -173,9 +171,9 @@ def _open(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
         return seen
     try:
         rows = pq.read_metadata(f"{root}/{seen.at}", filesystem=filesystem).num_rows
-    except FileNotFoundError:
-        return replace(seen, rows=seen.file.rows)  # it was moved since it was found
     except (OSError, pa.ArrowException) as error:
+        if has_left(error):
+            return replace(seen, rows=seen.file.rows)  # it was moved since it was found
         return replace(seen, problem=views.first_line(error))
     if seen.size != seen.file.size:
         return replace(seen, rows=rows, problem=f"it has {seen.size:,} bytes and was written with {seen.file.size:,}")
@@ -190,9 +188,9 @@ def _read(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
         with pq.ParquetFile(f"{root}/{seen.at}", filesystem=filesystem) as file:
             for _ in file.iter_batches(1_024):
                 pass
-    except FileNotFoundError as error:
-        raise _Moved("Files of the lake kept moving while they were checked.", "Run it again.") from error
     except (OSError, pa.ArrowException) as error:
+        if has_left(error):
+            raise _Moved("Files of the lake kept moving while they were checked.", "Run it again.") from error
         return replace(seen, problem=views.first_line(error))
     return seen
 

@@ -24,12 +24,10 @@ from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, views
 from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, reading_lake, statement, telling
+from kyra_etl.lake.storage import TRIES
 from kyra_etl.lake.taken import Committed, Taken, looks
 from kyra_etl.lake.views import Rows, literal, moment, of_batches
 from kyra_etl.model import DataFile, Finding, Window
-
-TRIES = 5
-"""How often the lake's files are listed and read, while somebody keeps moving them."""
 
 
 @dataclass(frozen=True)

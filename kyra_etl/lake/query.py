@@ -28,6 +28,7 @@ from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
 from kyra_etl.lake.layout import EVERYWHERE, Reach
+from kyra_etl.lake.storage import TRIES
 from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}
@@ -42,9 +43,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",  # or a table name could be any variable of this program
 }
-
-TRIES = 5
-"""How often the lake's files are listed and read, while somebody keeps moving them."""
 
 _CHUNK = 10_000
 

@@ -7,20 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from werkzeug.wrappers import Response
 
 from kyra_etl.cloudtrail.decode import FILE, Source, decode
 from kyra_etl.cloudtrail.schema import EVENTS
 from kyra_etl.errors import LakeError
-from kyra_etl.lake import Lake, Rows
+from kyra_etl.lake import Lake, Rows, S3Options, open_lake
 from kyra_etl.lake.dedup import distinct
 from kyra_etl.lake.storage import S3Storage
 from kyra_etl.model import DataFile
 from tests.cloudtrail.truth import exact
+from tests.wire import WIRE, Call, refuse
 
 NOW = datetime(2026, 3, 10)
 
@@ -155,6 +158,32 @@ def test_files_of_other_times_are_not_opened(lake: Lake) -> None:
     assert fresh(lake, committed, event("1", eventTime="2026-03-04T05:00:01Z")) == [("1", False)]
     with pytest.raises(LakeError):
         fresh(lake, committed, event("1", eventTime="2026-03-04T05:00:00Z"))
+
+
+def test_a_file_that_leaves_once_it_is_opened_is_looked_for_again(s3_server: str) -> None:
+    """Another worker publishes it, and so moves it, between the request for its size and that for its bytes."""
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket="lake")
+    lake = open_lake("s3://lake/kyra", S3Options(s3_server, "us-east-1", "testing", "testing"))
+    committed = staged(lake, "b1", event("1"), event("9", eventTime="2026-03-05T00:00:00Z"))
+    gone = refuse("s3:GetObject", "NoSuchKey", "The specified key does not exist.", 404)
+    asked: list[str] = []
+
+    def leaving(call: Call) -> Response | None:
+        if call.head or not call.resource.endswith(".parquet"):
+            return None
+        asked.append(call.resource)
+        return gone(call) if len(asked) in moments else None
+
+    WIRE.rules.append(leaving)
+    for moments in ({1}, {1, 2, 3}):
+        asked.clear()
+        assert fresh(lake, committed, event("1"), event("2"), event("9", eventTime="2026-03-05T00:00:00Z")) == [
+            ("2", False)
+        ]
+        assert len(asked) > max(moments)
+    moments = set(range(100))
+    with pytest.raises(LakeError, match=r"A committed file of account=111122223333/date=2026-03-04 cannot be read"):
+        fresh(lake, committed, event("1"))
 
 
 INSTANTS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=8)

@@ -18,7 +18,7 @@ from kyra_etl.errors import KyraError
 from kyra_etl.lake import Lake
 from kyra_etl.lake.engine import Engine, Evaluation
 from kyra_etl.lake.taken import IN_MEMORY
-from kyra_etl.model import DataFile, DetectReport, Finding, Window
+from kyra_etl.model import DetectReport, Finding, Window
 from kyra_etl.ports import Progress, Silent
 from kyra_etl.state import QueueEntry, State
 
@@ -86,7 +86,7 @@ def detect_queued(
         for batches, rows in chunks:
             chosen = _by_detection(waiting, batches)
             ready = [by_id[id_] for id_ in chosen]
-            engine.take(partial(_files_of, state, batches), batches=batches, rows=rows, detections=ready)
+            engine.take(partial(state.ledger.files_of_batches, batches), batches=batches, rows=rows, detections=ready)
             tally.batches += len(batches)
             tally.events += rows
             # What is found of the others is there for those that read `alerts`.
@@ -275,11 +275,6 @@ def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[tuple[set[s
         batches = batches | {batch_id}
         rows += own
     yield batches, rows
-
-
-def _files_of(state: State, batches: Iterable[str]) -> list[DataFile]:
-    """The live files that hold the batches' events, and, once compacted, those of others."""
-    return list({file.path: file for batch_id in batches for file in state.ledger.files_of_batch(batch_id)[0]}.values())
 
 
 def _by_detection(entries: Sequence[QueueEntry], batches: set[str]) -> dict[str, set[str]]:

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import gathered, layout, recent, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
+from kyra_etl.lake.moving import TRIES, has_left
 from kyra_etl.lake.spool import Rows
-from kyra_etl.lake.storage import TRIES, S3Options, Storage, has_left, marker, open_storage, owner
+from kyra_etl.lake.storage import S3Options, Storage, marker, open_storage, owner
 from kyra_etl.lake.trace import Traced, trace
 from kyra_etl.lake.writer import Partition, partitions_of
 from kyra_etl.model import DataFile

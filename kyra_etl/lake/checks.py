@@ -28,7 +28,8 @@ from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import layout, views
 from kyra_etl.lake.compact import working_memory
-from kyra_etl.lake.storage import TRIES, Storage, has_left
+from kyra_etl.lake.moving import TRIES, has_left
+from kyra_etl.lake.storage import Storage
 from kyra_etl.model import DataFile
 
 FENCE = "-- ---"

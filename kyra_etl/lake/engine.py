@@ -24,7 +24,7 @@ from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, views
 from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, reading_lake, statement, telling
-from kyra_etl.lake.storage import TRIES
+from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.taken import Committed, Taken, looks
 from kyra_etl.lake.views import Rows, literal, moment, of_batches
 from kyra_etl.model import DataFile, Finding, Window
@@ -144,13 +144,14 @@ class Engine:
         self._macros.result()
         for attempt in range(1, TRIES + 1):
             try:
+                if attempt > 1:
+                    # A file may be published or replaced, and so move, between listing and reading: list once more.
+                    self._taken.copies = False
+                    self._take()
                 return self._lanes[0].evaluate(detection, batch_ids)
             except LakeError:
-                # A file may be published or replaced, and so move, between listing and reading: list once more.
                 if attempt == TRIES:
                     raise
-                self._taken.copies = False
-                self._take()
         raise AssertionError("unreachable")
 
     def evaluate_all(self, wanted: Sequence[tuple[Detection, Collection[str] | None]]) -> Iterator[Evaluation]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from kyra_etl import logs
 from kyra_etl.detection.alerts import alert_id
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
@@ -19,6 +20,8 @@ from kyra_etl.lake.relations import Relations
 from kyra_etl.lake.taken import Committed, Taken
 from kyra_etl.lake.views import first_line
 from kyra_etl.model import SEVERITIES, Finding
+
+log = logs.logger(__name__)
 
 FINDING_COLUMNS = ("event_id", "event_time", "account", "region", "actor", "source_ip", "target", "summary")
 """What every detection returns; `severity`, `event_ids` and what it groups by may come on top."""
@@ -54,8 +57,10 @@ class Lane:
 
     def keep(self) -> None:
         """Keep the new events once more, for runs to come: nobody here waits for it."""
-        with reading_lake():
+        try:
             self._taken.keep(self.connection)
+        except duckdb.Error as error:
+            log.info("The new events were not kept once more: %s", first_line(error))
 
     def evaluate(self, detection: Detection, batch_ids: Collection[str] | None) -> list[Finding]:
         """The findings that rest on at least one of the new events (of these batches, or all that were taken).
@@ -123,10 +128,14 @@ class Lane:
         historical = self._committed.historical_batches({batch for row in seen for batch in row[3] if batch})
         old = {(account, event_id) for account, event_id, _, historical_ in of_alerts or () if historical_}
         old |= {(account, event_id) for account, event_id, _, batches in seen if historical.issuperset(batches)}
-        for row in rows:
-            finding = _finding(detection, row, times, old)
-            if any((finding.account, event_id) in new for event_id in finding.event_ids):
-                yield finding
+        findings = [_finding(detection, row, times, old) for row in rows]
+        # By their anchor: of an event that is told twice, what is new of the one must not replace the other.
+        fresh = {
+            (finding.account, finding.event_id)
+            for finding in findings
+            if any((finding.account, event_id) in new for event_id in finding.event_ids)
+        }
+        yield from (finding for finding in findings if (finding.account, finding.event_id) in fresh)
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with reading_lake():

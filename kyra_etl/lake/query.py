@@ -28,7 +28,7 @@ from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
 from kyra_etl.lake.layout import EVERYWHERE, Reach
-from kyra_etl.lake.storage import TRIES
+from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}

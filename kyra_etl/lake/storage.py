@@ -44,17 +44,6 @@ class S3Options:
     session_token: str | None = field(default=None, repr=False)
 
 
-TRIES = 5
-"""How often the lake's files are listed and read, while somebody keeps moving them."""
-
-
-def has_left(error: BaseException) -> bool:
-    """Whether a file is not, or no longer, where it was. S3 says so in words of its own once it has been opened."""
-    return isinstance(error, FileNotFoundError) or any(
-        code in str(error) for code in ("AWS Error NO_SUCH_KEY", "AWS Error RESOURCE_NOT_FOUND")
-    )
-
-
 class Storage(ABC):
     """A place for the lake's files. Methods raise LakeError."""
 

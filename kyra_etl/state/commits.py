@@ -98,17 +98,14 @@ class Commits:
 
         After a compaction these are files that hold events of other batches too.
         """
-        c = _data_files.c
-        own = select(_data_files).where(c.batch_id == batch_id, c.kind == "events")
         with self._database.read() as connection:
-            rows = connection.execute(own).mappings().all()
-            files = [data_file(row) for row in rows if row["live"]]
-            moved = sorted({(row["account"], row["date"]) for row in rows if not row["live"]})
-            for some in chunks(moved, 250):
-                merged = select(_data_files).where(c.live, c.kind == "events", c.swap_id.is_not(None), _among(c, some))
-                found = [data_file(row) for row in connection.execute(merged).mappings()]
-                files += [file for file in found if (file.account, file.date) in some]
-        return sorted(files, key=lambda file: file.path), sum(row["rows"] for row in rows)
+            return _files_of_batch(connection, batch_id)
+
+    def files_of_batches(self, batch_ids: Iterable[str]) -> list[DataFile]:
+        """The live files of all these batches, by path, as of one moment: never a file and what replaced it."""
+        with self._database.read() as connection:
+            found = [file for batch_id in batch_ids for file in _files_of_batch(connection, batch_id)[0]]
+        return sorted({file.path: file for file in found}.values(), key=lambda file: file.path)
 
     def unpublished(self) -> list[DataFile]:
         """The live files that still wait in staging for their rename, by path."""
@@ -269,3 +266,16 @@ def data_row(file: DataFile, **origin: str) -> dict[str, Any]:
 def data_file(row: RowMapping) -> DataFile:
     """A row of `data_files` as its value."""
     return DataFile(**{field.name: row[field.name] for field in fields(DataFile)})
+
+
+def _files_of_batch(connection: Connection, batch_id: str) -> tuple[list[DataFile], int]:
+    c = _data_files.c
+    own = select(_data_files).where(c.batch_id == batch_id, c.kind == "events")
+    rows = connection.execute(own).mappings().all()
+    files = [data_file(row) for row in rows if row["live"]]
+    moved = sorted({(row["account"], row["date"]) for row in rows if not row["live"]})
+    for some in chunks(moved, 250):
+        merged = select(_data_files).where(c.live, c.kind == "events", c.swap_id.is_not(None), _among(c, some))
+        found = [data_file(row) for row in connection.execute(merged).mappings()]
+        files += [file for file in found if (file.account, file.date) in some]
+    return sorted(files, key=lambda file: file.path), sum(row["rows"] for row in rows)

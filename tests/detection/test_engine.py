@@ -333,3 +333,26 @@ def test_what_reads_alerts_runs_last_and_sees_those_of_its_own_run(house: House)
     assert found["aa_above"].summary == "rests on zz_plain"
     assert found["aa_above"].event_ids == found["zz_plain"].event_ids == ("a", "b")
     assert found["aa_above"].historical, "as what it rests on"
+
+
+TWICE = """\
+WITH a AS (SELECT * FROM events WHERE event_name = 'CreateUser')
+SELECT event_id, event_time, account, aws_region AS region, principal AS actor, source_ip_address AS source_ip,
+  event_name AS target, 'made' AS summary, 'high' AS severity, [event_id] AS event_ids
+FROM a
+UNION ALL BY NAME
+SELECT event_id, event_time, account, aws_region AS region, principal AS actor, source_ip_address AS source_ip,
+  event_name AS target, 'and used' AS summary, 'medium' AS severity,
+  list_append((SELECT list(o.event_id) FROM events AS o WHERE o.event_name = 'CreateAccessKey'), event_id) AS event_ids
+FROM a
+"""
+
+
+def test_what_is_new_of_one_of_two_findings_of_an_event_does_not_replace_the_other(house: House) -> None:
+    write_detection(house.detections, "one_thing", more=PAIR, sql=TWICE)
+
+    house.load(record("CreateUser", "10:00:00", "a"))
+    house.load(record("CreateAccessKey", "10:20:00", "b"))
+
+    [alert] = house.state.alerts.list()
+    assert (alert.severity, alert.event_ids) == ("high", ("a", "b"))

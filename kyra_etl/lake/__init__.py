@@ -105,10 +105,11 @@ class Lake:
 
     def _colliding(self, file: DataFile, filesystem: Any, root: str, partition: Partition, ids: Any) -> pa.Table:
         for attempt in range(1, TRIES + 1):
+            path = f"{root}/{self._where(file)}"
             try:
-                return colliding([f"{root}/{self._where(file)}"], filesystem, partition[0], ids)
+                return colliding([path], filesystem, partition[0], ids)
             except (OSError, pa.ArrowException) as error:
-                if attempt < TRIES and has_left(error):
+                if attempt < TRIES and has_left(error, filesystem, [path]):
                     continue  # another run published it, and so moved it, since we looked
                 place = layout.partition(*partition)
                 raise LakeError(
@@ -125,10 +126,11 @@ class Lake:
         filesystem, root = self.storage.filesystem()
         for attempt in range(1, TRIES + 1):
             listed = files()
+            paths = [f"{root}/{self._where(file)}" for file in listed]
             try:
-                return trace([f"{root}/{self._where(file)}" for file in listed], filesystem, event_id), listed
+                return trace(paths, filesystem, event_id), listed
             except (OSError, pa.ArrowException) as error:
-                if attempt < TRIES and has_left(error):
+                if attempt < TRIES and has_left(error, filesystem, paths):
                     continue
                 raise LakeError(
                     f"A committed file of the lake cannot be read: {str(error).splitlines()[0][:200]}.",

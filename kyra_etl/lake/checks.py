@@ -173,7 +173,7 @@ def _open(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
     try:
         rows = pq.read_metadata(f"{root}/{seen.at}", filesystem=filesystem).num_rows
     except (OSError, pa.ArrowException) as error:
-        if has_left(error):
+        if has_left(error, filesystem, [f"{root}/{seen.at}"]):
             return replace(seen, rows=seen.file.rows)  # it was moved since it was found
         return replace(seen, problem=views.first_line(error))
     if seen.size != seen.file.size:
@@ -190,7 +190,7 @@ def _read(seen: _Seen, filesystem: pafs.FileSystem, root: str) -> _Seen:
             for _ in file.iter_batches(1_024):
                 pass
     except (OSError, pa.ArrowException) as error:
-        if has_left(error):
+        if has_left(error, filesystem, [f"{root}/{seen.at}"]):
             raise _Moved("Files of the lake kept moving while they were checked.", "Run it again.") from error
         return replace(seen, problem=views.first_line(error))
     return seen

@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +34,7 @@ import duckdb
 import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import generate
 
@@ -45,6 +45,7 @@ from kyra_etl.lake.dedup import Distinct
 from kyra_etl.load import load
 from kyra_etl.maintain.compact import CompactReport, compact
 from kyra_etl.ports import Silent
+from tests.looping import Looping
 
 DAY = f"{generate.FIRST:%Y-%m-%d}"
 SLOTS = 288
@@ -129,29 +130,14 @@ def seconds(work: Callable[[], object], repeat: int) -> float:
     return statistics.median(taken)
 
 
-class Counting:
+class Counting(Looping):
     """Counts the events over and over, as `kyra sql` does and with a plain glob. Use as a context manager."""
 
     def __init__(self, home: Path, lake: Path) -> None:
+        super().__init__(self._ask, self._look)
         self.asked: list[int] = []
         self.globbed: list[int] = []
         self._home, self._glob = home, f"{lake}/events/*/*/*.parquet"
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._loop, args=(count,)) for count in (self._ask, self._look)]
-
-    def __enter__(self) -> Counting:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _loop(self, count: Callable[[], None]) -> None:
-        while not self._over.is_set():
-            count()
 
     def _ask(self) -> None:
         sql = [sys.executable, "-c", "from kyra_etl.cli import main; main()", "sql", COUNT, "--json"]
@@ -209,7 +195,8 @@ def main() -> None:
             everyday = Everyday(parts)
             before = everyday.timed(chosen.repeat)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            with Counting(work / "home", work / "home" / "lake") as counting:
+            counting = Counting(work / "home", work / "home" / "lake")
+            with counting:
                 report, took = compacted(parts)
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             for failed in report.failed:
@@ -225,6 +212,8 @@ def main() -> None:
             print(f"at most {allowed(parts)} files{missed(too_many)}, ", end="")
             print(f"at most 145 bytes an event{missed(report.after['bytes_per_event'] > 145)}")
             truth = report.before["events"]
+            if counting.problems:
+                sys.exit(f"A reader failed: {counting.problems[0]}")
             wrong = sum(n != truth for n in counting.asked), sum(n > truth for n in counting.globbed)
             print(f"counted meanwhile: by kyra sql {len(counting.asked)} times, {wrong[0]} wrong; ", end="")
             print(f"by a glob {len(counting.globbed)} times, {wrong[1]} above the truth\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from kyra_etl.lake.storage import S3Storage
 from kyra_etl.run import release_dead
 from kyra_etl.settle import tidy
 from tests.detection.making import record
+from tests.looping import Looping
 from tests.maintain.making import Upkeep
 
 DAYS = [date(2026, 1, 1) + timedelta(days=n) for n in range(8)]
@@ -56,32 +56,14 @@ def compacting(house: Upkeep) -> Iterator[multiprocessing.process.BaseProcess]:
     process.close()
 
 
-class Readers:
+class Readers(Looping):
     """Two readers that count the events of the lake over and over: one as `kyra sql` does, one with a plain glob."""
 
     def __init__(self, house: Upkeep) -> None:
-        self._house, self._over = house, threading.Event()
+        super().__init__(self._ask, self._glob)
+        self._house = house
         self.asked: list[int] = []
         self.globbed: list[int] = []
-        self.problems: list[str] = []
-        self._threads = [threading.Thread(target=self._loop, args=(read,)) for read in (self._ask, self._glob)]
-
-    def __enter__(self) -> Readers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _loop(self, read: object) -> None:
-        while not self._over.is_set():
-            try:
-                read()  # type: ignore[operator]
-            except Exception as error:
-                self.problems.append(repr(error))
 
     def _ask(self) -> None:
         ((count,),) = self._house.ask("SELECT count(*) FROM events")
@@ -118,7 +100,8 @@ def test_readers_count_right_while_days_are_compacted(house: Upkeep) -> None:
         late(house, number)
     truth = batches * len(days)
 
-    with Readers(house) as readers:
+    readers = Readers(house)
+    with readers:
         with compacting(house) as process:
             process.join(120)
             assert process.exitcode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import Lake
@@ -32,10 +33,14 @@ def retire(files: Sequence[DataFile], *, lake: Lake, state: State) -> None:
 
 
 def settle(*, lake: Lake, state: State) -> None:
-    """Move what is committed to its place. Replaced files go first: a glob may lack events, never see them twice."""
-    replaced, waiting = state.ledger.unsettled()
-    retire(replaced, lake=lake, state=state)
-    publish(waiting, lake=lake, state=state)
+    """Move what is committed to its place, a partition after the other.
+
+    Replaced files go first: a glob may lack a partition's events for a moment, never see them twice.
+    """
+    replaced, waiting = (_by_partition(files) for files in state.ledger.unsettled())
+    for partition in sorted(replaced | waiting):
+        retire(replaced.get(partition, []), lake=lake, state=state)
+        publish(waiting.get(partition, []), lake=lake, state=state)
 
 
 def tidy(*, lake: Lake, state: State) -> None:
@@ -47,3 +52,10 @@ def tidy(*, lake: Lake, state: State) -> None:
     live |= {lake.staging_of(swap_id) for swap_id in state.swaps.planned()}
     settle(lake=lake, state=state)
     lake.sweep(name for name in staged if name not in live)
+
+
+def _by_partition(files: Sequence[DataFile]) -> dict[tuple[str, date], list[DataFile]]:
+    found: dict[tuple[str, date], list[DataFile]] = {}
+    for file in files:
+        found.setdefault((file.account or "", file.date or date.min), []).append(file)  # malformed records have none
+    return found

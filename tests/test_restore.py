@@ -112,6 +112,55 @@ def test_the_check_names_what_a_restored_lake_lacks(
     assert "2026-01-10" in ran.out + ran.err
 
 
+def test_a_state_older_than_a_compaction_is_fitted_to_the_lake_without_losing_or_doubling_an_event(
+    kyra: Kyra,  # noqa: F811
+    kyra_home: Path,
+    backup: Path,
+    bucket: Path,  # noqa: F811
+    s3: bool,
+) -> None:
+    # The lake lives on, compacted; only the state is lost.
+    assert kyra("maintain", "compact", "--to", "2026-01-31").code == 0
+    for path in kyra_home.glob("state.db*"):
+        path.unlink()
+    shutil.copy(backup / "state.db", kyra_home / "state.db")
+    assert kyra("sql", "SELECT event_id FROM events").code == 1
+    before = kyra("maintain", "check")
+    assert before.code == 1
+    assert "kyra maintain restore" in before.out
+
+    told = kyra("maintain", "restore", "--dry-run", "--json").json
+    assert kyra("sql", "SELECT event_id FROM events").code == 1, "a dry run moves nothing"
+    done = kyra("maintain", "restore", "--json").json
+
+    assert done == {**told, "dry_run": False}
+    assert {path.partition("/")[0] for path in done["brought_back"]} == {"events", "activity"}
+    assert {path.partition("/")[0] for path in done["set_aside"]} == {"events", "activity"}
+    assert events(kyra) == ["e1", "e2", "e3"]
+    assert kyra("maintain", "check").code == 0
+    assert (kyra("sync", "prod", "--json").json["loaded"], events(kyra)) == (1, ["e1", "e2", "e3", "e9"])
+    assert kyra("maintain", "compact", "--to", "2026-01-31").code == 0
+    assert (kyra("maintain", "check").code, events(kyra)) == (0, ["e1", "e2", "e3", "e9"])
+    again = kyra("maintain", "restore", "--json").json
+    assert (again["brought_back"], again["set_aside"], again["missing"]) == ([], [], [])
+
+
+def test_a_file_that_is_nowhere_is_named_as_missing(
+    kyra: Kyra,  # noqa: F811
+    kyra_home: Path,
+    backup: Path,
+    s3: bool,
+) -> None:
+    for path in sorted((backup / "lake").glob("events/account=*/date=2026-01-10/*.parquet")):
+        path.unlink()
+    restored(kyra_home, backup, s3)
+
+    ran = kyra("maintain", "restore")
+
+    assert ran.code == 1
+    assert "1 file of the ledger cannot be found. `kyra maintain check` names them." in ran.err
+
+
 @pytest.mark.slow
 def test_a_state_in_postgresql_is_dumped_and_restored(
     kyra: Kyra,  # noqa: F811

@@ -152,6 +152,33 @@ def rebuild(
     _tell_failed(report.failed)
 
 
+@app.command()
+def restore(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be moved.")] = False,
+    json: Json = False,
+) -> None:
+    """After a backup was put back: fit the lake's files to what the state lists.
+
+    Brings files back from _replaced/ that a compaction took away since, and moves files that the state does not know to
+    _unknown/. Removes nothing. The next sync loads from the bucket what the state has not seen.
+    """
+    from kyra_etl.maintain.restore import restore as run
+
+    with opened() as parts, progress() as drawn:
+        report = run(parts.for_maintenance(drawn), dry_run=dry_run)
+    if json:
+        emit(report.as_json())
+    elif report.skipped:
+        show(f"Nothing done: {report.skipped}.")
+    else:
+        would = "would be " if dry_run else ""
+        show(f"{count(len(report.brought_back), 'file')} {would}brought back from _replaced/.")
+        show(f"{count(len(report.set_aside), 'unknown file')} {would}set aside in _unknown/.")
+    if report.missing:
+        say(f"{count(len(report.missing), 'file')} of the ledger cannot be found. `kyra maintain check` names them.")
+        raise typer.Exit(1)
+
+
 def _tell_failed(failed: Sequence[Mapping[str, str]]) -> None:
     for each in failed:
         say(printable(f"{each['account']} {each['date']}: {each['error']}"))

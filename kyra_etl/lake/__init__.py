@@ -156,6 +156,15 @@ class Lake:
         """Move replaced files out of the way of readers' globs; safe to repeat."""
         self.storage.put_aside([file.path for file in files], layout.REPLACED_DIR)
 
+    def bring_back(self, paths: Iterable[str]) -> None:
+        """Put replaced files back to where they were; safe to repeat."""
+        for path in paths:
+            self.storage.move(f"{layout.REPLACED_DIR}/{path}", path)
+
+    def set_aside(self, paths: Sequence[str]) -> None:
+        """Move files that the ledger does not know out of the way of readers' globs; safe to repeat."""
+        self.storage.put_aside(paths, layout.UNKNOWN_DIR)
+
     def remove_retired(self, paths: Iterable[str]) -> None:
         """Remove replaced files for good, by the final path they had."""
         for path in paths:

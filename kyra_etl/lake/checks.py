@@ -38,7 +38,6 @@ SHOWN = 100
 AT_ONCE = 16
 """Files looked at at the same time."""
 
-_PLACES = (layout.EVENTS_DIR, layout.ACTIVITY_DIR, layout.MALFORMED_DIR)
 _FILES = pa.schema(
     {
         **dict.fromkeys(("path", "kind", "account"), pa.string()),
@@ -137,7 +136,7 @@ def _inspect(
     # what counts as a stranger is unknown before and after. Staging is looked at first: files only leave it.
     before, known_before = {file.path: file for file in listed()}, known()
     staged = storage.sizes(layout.STAGING_DIR)
-    found = {path: size for place in _PLACES for path, size in storage.sizes(place).items()}
+    found = {path: size for place in layout.DATA_DIRS for path, size in storage.sizes(place).items()}
     after, known_after = {file.path for file in listed()}, known()
     strangers = {
         path: size for path, size in found.items() if path not in known_before | known_after and storage.exists(path)

@@ -5,6 +5,7 @@
     malformed/<batch>.parquet                                         records that are no events
     _staging/<batch>-<attempt>/<the same paths>                       written, not yet published
     _replaced/<the same paths>                                        files that others took the place of; see maintain
+    _unknown/<the same paths>                                         files that no ledger knew, set aside; see maintain
     _gathered/activity/<account>.parquet                              past days' activity once more, for baselines
     _gathered/events/<first>-<last>-<which>.parquet                   the newest runs' events once more, for look-backs
     _kyra.json                                                        which state owns the lake
@@ -26,10 +27,13 @@ from kyra_etl.errors import LakeError
 EVENTS_DIR = "events"
 ACTIVITY_DIR = "activity"
 MALFORMED_DIR = "malformed"
+DATA_DIRS = (EVENTS_DIR, ACTIVITY_DIR, MALFORMED_DIR)
+"""Where data files lie that are published."""
 STAGING_DIR = "_staging"
 TABLES_STAGING = "_tables"
 """Where records of our own are written before they are moved into place."""
 REPLACED_DIR = "_replaced"
+UNKNOWN_DIR = "_unknown"
 GATHERED_DIR = "_gathered"
 MARKER = "_kyra.json"
 

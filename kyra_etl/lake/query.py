@@ -17,7 +17,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO, TypeVar
 
 import duckdb
@@ -28,7 +30,6 @@ from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
 from kyra_etl.lake.layout import EVERYWHERE, Reach
-from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}
@@ -179,22 +180,30 @@ class Analyst:
         return [Macro(*row) for row in self.query(query).rows]
 
     def _run(self, sql: str, ask: Callable[[Any], T], within: Reach = EVERYWHERE) -> T:
-        alike, tries = True, TRIES
+        alike, until = True, monotonic() + self._seconds
         while True:
+            listed: dict[str, Sequence[str]] = {}
             try:
-                return self._once(sql, ask, within, alike)
+                return self._once(sql, ask, within, alike, listed)
             except duckdb.Error as error:
                 if alike and "schema mismatch" in str(error):
                     # Some files have other columns than the rest: an earlier version wrote them.
                     alike = False
-                elif _of_a_file(error) and tries > 1:
-                    # A staged file was published, or a compaction replaced it, since the list was read: read it anew.
-                    tries -= 1
-                else:
+                elif not _of_a_file(error) or monotonic() > until or not self._have_moved(listed, within):
                     raise _explained(error) from error
 
-    def _once(self, sql: str, ask: Callable[[Any], T], within: Reach, alike: bool) -> T:
-        connection = self._connect(sql, within, alike)
+    def _have_moved(self, listed: Mapping[str, Sequence[str]], within: Reach) -> bool:
+        """Whether files left the place they were listed at: a staged one was published, or a compaction replaced it.
+
+        Then it is worth asking again, for as long as that goes on.
+        """
+        return any(not set(files) <= set(self._files(name, within)) for name, files in listed.items())
+
+    def _once(
+        self, sql: str, ask: Callable[[Any], T], within: Reach, alike: bool, listed: dict[str, Sequence[str]]
+    ) -> T:
+        """One try; `listed` takes the files that it looks at, by their relation."""
+        connection = self._connect(sql, within, alike, listed)
         try:
             if complaint := guard.complaint(connection, sql):
                 raise QueryError(f"Only reading is possible here: {complaint}.", _remedy())
@@ -219,19 +228,19 @@ class Analyst:
                     connection.interrupt()
                     wait([answer], 0.1)
 
-    def _connect(self, sql: str, within: Reach, alike: bool) -> duckdb.DuckDBPyConnection:
+    def _connect(
+        self, sql: str, within: Reach, alike: bool, listed: dict[str, Sequence[str]]
+    ) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect(":memory:", config=_CONFIG)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")  # else on standard output, where DuckDB sees a notebook
         mentioned = _mentioned(connection, sql) if self._prepare(connection, sql) else _words(sql)
-        allowed: list[str] = []
         for name in NAMES:
             # What the query does not mention stays empty: the ledger alone may be large.
             wanted = name in mentioned
             if name in _FILES:
-                files = self._files(name, within) if wanted else ()
-                _make_view(connection, name, files, alike)
-                allowed += files
+                listed[name] = self._files(name, within) if wanted else ()
+                _make_view(connection, name, listed[name], alike)
                 continue
             rows = self._rows[name]() if wanted and name in self._rows else ()
             if name in _SNAPSHOTS:
@@ -240,7 +249,7 @@ class Analyst:
                 connection.register(name, _table(rows, TABLES[name]))
         spill = Path(tempfile.gettempdir()) / f"kyra-{secrets.token_hex(8)}"  # made and removed by DuckDB, when needed
         connection.execute(f"SET temp_directory = {views.literal(str(spill))}")
-        connection.execute(f"SET allowed_paths = {views.literal(allowed)}")
+        connection.execute(f"SET allowed_paths = {views.literal(list(chain(*listed.values())))}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return connection

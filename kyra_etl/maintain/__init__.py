@@ -1,4 +1,4 @@
-"""Housekeeping of the lake: `compact`, `retain`, `check` and `rebuild`, a module each.
+"""Housekeeping of the lake: `compact`, `retain`, `check`, `rebuild` and `restore`, a module each.
 
     files of a partition ─▶ make others in staging ─▶ swap (one transaction) ─▶ retire the old ─▶ publish the new
 

@@ -57,12 +57,9 @@ def check(
     """
     ledger, looked = kit.state.ledger, checks.load(folder)
 
-    def listed() -> list[DataFile]:
-        return [file for kind in ("events", "activity", "malformed") for file in ledger.data_files(kind)]
-
     def known() -> set[str]:
         replaced, _ = ledger.unsettled()
-        return {file.path for file in (*replaced, *listed())}
+        return {file.path for file in (*replaced, *ledger.every_data_file())}
 
     def wanted(file: DataFile) -> bool:
         return (
@@ -74,6 +71,6 @@ def check(
 
     kit.progress.stage("Checking")
     storage, memory = kit.lake.storage, kit.limits.compact_memory
-    faults = checks.inspect(storage, looked, listed, known, wanted, memory=memory)
-    read = [file for file in listed() if wanted(file)]
+    faults = checks.inspect(storage, looked, ledger.every_data_file, known, wanted, memory=memory)
+    read = [file for file in ledger.every_data_file() if wanted(file)]
     return CheckReport(tuple(faults), len(read), sum(file.rows for file in read if file.kind == "events"))

@@ -1,4 +1,4 @@
-"""The road of every change to files that are in the lake: make, swap, retire, publish.
+"""The road of every change to files that are in the lake: make, swap; then, for many at once, retire and publish.
 
 A crash before the swap leaves a staging folder that is swept; one after it leaves moves that whoever comes next makes.
 """
@@ -17,18 +17,21 @@ from kyra_etl.model import DataFile, Limits
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, Progress
 from kyra_etl.run import Kit, release_dead
-from kyra_etl.settle import publish, retire, tidy
+from kyra_etl.settle import tidy
 from kyra_etl.state import Lease, State
 from kyra_etl.state.swaps import Kind
 
 LEASE_SECONDS = 3_600
 """Longer than a sync's: one partition may take its time."""
 
+TOGETHER = 50_000
+"""Files of the books that are moved together. While files move, readers list them anew; the fewer times, the better."""
+
 LEFT_BEHIND = timedelta(days=1)
 """What was written so long ago, and is still to be moved into place, has nobody any more who would."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
     """The live parts of one run of maintenance, and its lease."""
 
@@ -38,25 +41,45 @@ class Work:
     clock: Clock
     progress: Progress
     lease: Lease
+    waiting: int = 0
+    """Files that are swapped in the books and still to be moved."""
 
     def alive(self) -> None:
         self.lease.renew(LEASE_SECONDS)
 
+    def move(self) -> None:
+        """Move to their places all files that were swapped."""
+        if self.waiting:
+            tidy(lake=self.lake, state=self.state)
+            self.waiting = 0
+
 
 @contextmanager
-def working(kit: Kit) -> Iterator[Work | None]:
-    """The right to maintain the lake, once what crashed runs left is completed; None while another run has it."""
+def holding(kit: Kit) -> Iterator[Lease | None]:
+    """The right to maintain the lake; None while another run has it."""
     release_dead(kit)
     lease = kit.state.leases.take("maintain", owner_of(f"maintain-{token_hex(4)}"), LEASE_SECONDS)
     if lease is None:
         yield None
         return
     with lease:
+        yield lease
+
+
+@contextmanager
+def working(kit: Kit) -> Iterator[Work | None]:
+    """The right to maintain the lake, once what crashed runs left is completed; None while another run has it."""
+    with holding(kit) as lease:
+        if lease is None:
+            yield None
+            return
         # Whoever planned these has lost the lease, and finds its commit refused.
         kit.state.swaps.abandon(None, kit.clock())
         tidy(lake=kit.lake, state=kit.state)
         kit.lake.sweep_tables(kit.clock() - LEFT_BEHIND)
-        yield Work(kit.lake, kit.state, kit.limits, kit.clock, kit.progress, lease)
+        work = Work(kit.lake, kit.state, kit.limits, kit.clock, kit.progress, lease)
+        yield work
+        work.move()
 
 
 def swap(
@@ -68,7 +91,7 @@ def swap(
     replaced: Sequence[DataFile],
     read: Sequence[DataFile] = (),
 ) -> Sequence[DataFile] | None:
-    """Put what `make` stages, given the swap's id, in the place of `replaced`.
+    """Put what `make` stages, given the swap's id, in the place of `replaced`: in the books now, on disk by `work`.
 
     None when somebody else replaced one of these files, or of those `read`, meanwhile; then nothing is changed.
     """
@@ -86,10 +109,10 @@ def swap(
         state.swaps.abandon(swap_id, work.clock())
         lake.discard(swap_id)
         return None
-    # Anything else that goes wrong from here on may have come after the commit: then staging is not ours to remove.
-    retire(replaced, lake=lake, state=state)
-    publish(made, lake=lake, state=state)
-    lake.discard(swap_id)
+    # Readers of the old files go on reading them where they are, and those of the new ones where those are staged.
+    work.waiting += len(replaced) + len(made)
+    if work.waiting >= TOGETHER:
+        work.move()
     return made
 
 

@@ -93,6 +93,12 @@ class Commits:
             files = [DataFile(*row) for one in queries for row in connection.execute(one)]
         return sorted(files, key=lambda file: file.path)
 
+    def every_data_file(self) -> list[DataFile]:
+        """Live files of every kind, by path."""
+        query = select(*_OF_A_FILE).where(_data_files.c.live).order_by(_data_files.c.path)
+        with self._database.read() as connection:
+            return [DataFile(*row) for row in connection.execute(query)]
+
     def files_of_batch(self, batch_id: str) -> tuple[list[DataFile], int]:
         """The live files that hold a batch's events, by path, and how many events the batch committed.
 

@@ -342,6 +342,7 @@ def _as_killed(house: Upkeep) -> None:
     assert lease is not None
     work = Work(house.lake, house.state, house.limits, lambda: NOW, Silent(), lease)
     _compact(work, PARTITION, _Tally())
+    work.move()
 
 
 def _expire(house: Upkeep) -> None:

@@ -224,7 +224,7 @@ def test_a_query_that_began_before_a_swap_is_asked_again(house: Upkeep, monkeypa
     monkeypatch.setattr(house.lake, "readable", stale)
 
     assert house.ids() == ["a", "b"]
-    assert [len(found) for found in calls] == [2, 1]
+    assert [len(found) for found in calls] == [2, 1, 1], "asked, looked whether files have moved, asked again"
 
 
 def test_a_query_whose_files_are_replaced_as_it_begins_is_asked_again(
@@ -244,6 +244,47 @@ def test_a_query_whose_files_are_replaced_as_it_begins_is_asked_again(
 
     assert house.ids() == ["a", "b"]
     assert len(asked) == 2
+
+
+def test_a_query_is_asked_again_for_as_long_as_its_files_keep_moving(
+    folder: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaint, wanted = guard.complaint, [f"{number:02}" for number in range(9)]
+    arriving = iter(wanted)
+
+    def meanwhile(connection: Any, sql: str) -> str | None:
+        for id_ in arriving:
+            folder.load(record("Call", "10:00:00", id_), detect=False)
+            folder.compact()
+            break
+        return complaint(connection, sql)
+
+    folder.load(record("Call", "10:00:00", "x"), detect=False)
+    monkeypatch.setattr(guard, "complaint", meanwhile)
+
+    assert folder.ids() == [*wanted, "x"]
+
+
+def test_files_stay_where_readers_found_them_until_the_last_partition_is_compacted(
+    house: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for id_, day in (("a", 10), ("b", 10), ("c", 11), ("d", 11)):
+        house.load(record("Call", "", id_, eventTime=f"2026-01-{day}T10:00:00Z"), detect=False)
+    listed = house.lake.readable(house.state.ledger.data_files("events"))
+    commit, ids, seen = house.state.swaps.commit, ["a", "b", "c", "d"], []
+
+    def noting(*arguments: Any, **options: Any) -> None:
+        commit(*arguments, **options)
+        assert house.ids() == house.globbed() == ids
+        seen.append(house.places()["_replaced"])
+        assert len(listed) == house.places()["events"]
+
+    monkeypatch.setattr(house.state.swaps, "commit", noting)
+    house.compact()
+
+    assert seen == [0, 0]
+    assert house.ids() == house.globbed() == ids
+    assert house.places() == {"events": 2, "activity": 2, "_staging": 0, "_replaced": 8}
 
 
 def test_a_query_of_a_file_that_is_gone_names_it(house: Upkeep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -63,8 +63,8 @@ class Lake:
                 wrong[file] = "it is missing" if size is None else f"{size} bytes where {file.size} were written"
         return wrong
 
-    def gathered(self, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
-        """Rows of some of these files of activity, and the files to be read besides; see `lake.gathered`."""
+    def gathered(self, files: Sequence[DataFile]) -> Iterator[tuple[pa.Table, list[DataFile]]]:
+        """Rows of some of these files of activity, and the files to be read besides, in portions: `lake.gathered`."""
         return gathered.gathered(self.storage, files)
 
     def keep_recent(self, files: Sequence[DataFile], rows: pa.Table) -> None:

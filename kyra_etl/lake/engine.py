@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from secrets import token_hex
 from time import perf_counter
 from typing import Any
 
@@ -63,9 +64,10 @@ class Engine:
         seconds: float = SECONDS,
     ) -> None:
         self._trusted = trusted
-        connections = _open(lake, lanes)
+        scratch = Path(tempfile.gettempdir()) / f"kyra-{token_hex(8)}"
+        connections = _open(lake, lanes, scratch)
         self._connection = connections[0]
-        self._taken = Taken(self._connection, lake, committed, self._trusts)
+        self._taken = Taken(self._connection, lake, committed, self._trusts, scratch)
         self._lanes = [Lane(each, self._taken, committed, self._trusts, seconds) for each in connections]
         self._pool = ThreadPoolExecutor(len(self._lanes), "detection")
         self._free: SimpleQueue[Lane] = SimpleQueue()
@@ -90,6 +92,7 @@ class Engine:
         self._pool.shutdown()
         for lane in self._lanes:
             lane.connection.close()
+        self._taken.close()
 
     def know(self, trails: Rows = (), accounts: Rows = (), alerts: Rows = (), alert_events: Rows = ()) -> None:
         """Set the last check's snapshot, `trails` and `accounts`, and what is known of `alerts` and their events."""
@@ -241,7 +244,7 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
     return found
 
 
-def _open(lake: Lake | None, lanes: int | None = None) -> list[duckdb.DuckDBPyConnection]:
+def _open(lake: Lake | None, lanes: int | None = None, scratch: Path | None = None) -> list[duckdb.DuckDBPyConnection]:
     """So many connections to one database, of a thread each; of None, one with all threads."""
     first = duckdb.connect(":memory:", config={"python_enable_replacements": False})
     connections = [first, *(first.cursor() for _ in range(1, lanes or 1))]
@@ -257,7 +260,7 @@ def _open(lake: Lake | None, lanes: int | None = None) -> list[duckdb.DuckDBPyCo
         first.execute(f"SET {setting}")
     if lake is not None:
         lake.register(first)
-        first.execute(f"SET allowed_directories = [{literal(lake.uri(''))}]")
+        first.execute(f"SET allowed_directories = {literal([lake.uri(''), str(scratch)])}")
     first.execute("SET enable_external_access = false")
     first.execute("SET lock_configuration = true")
     return connections

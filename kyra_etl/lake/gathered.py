@@ -50,10 +50,11 @@ _FILES = b"files"
 _TIMES = ("first_seen", "last_seen")
 
 
-def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, list[DataFile]]:
+def gathered(storage: Storage, files: Sequence[DataFile]) -> Iterator[tuple[pa.Table, list[DataFile]]]:
     """Rows of some of these files of activity (schema ACTIVITY), and the files that are to be read besides.
 
-    What is missing is gathered for the next time. The newest day has a file of its own, since it grows.
+    They come in portions, an account's past days each. What is missing is gathered for the next time. The newest day
+    has a file of its own, since it grows.
     """
     today = max((file.date for file in files if file.date), default=date.min)
     groups = defaultdict[str, list[DataFile]](list)
@@ -63,12 +64,10 @@ def gathered(storage: Storage, files: Sequence[DataFile]) -> tuple[pa.Table, lis
             groups[file.account if file.date < today else NEWEST].append(file)
         else:
             others.append(file)
-    tables = [ACTIVITY.empty_table()]
+    yield ACTIVITY.empty_table(), others
     for name, own in groups.items():
         rows, missing = _Group(storage, name).rows(own)
-        tables.append(rows.select(ACTIVITY.names))
-        others += missing
-    return pa.concat_tables(tables), others
+        yield rows.select(ACTIVITY.names), missing
 
 
 def forget(storage: Storage, horizons: Mapping[str, date]) -> None:

@@ -7,26 +7,34 @@ and what several detections look at is read once, while it fits into memory: the
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
+from itertools import chain
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.rule import Detection
 from kyra_etl.lake import Lake, recent
-from kyra_etl.lake.views import between, listed, reading
+from kyra_etl.lake.views import between, listed, literal, reading
 from kyra_etl.model import DataFile
 
 IN_MEMORY = 200_000
 """New events up to this number are held in memory once; more are read from their files by each detection."""
 
 SHARED = 1_000_000
-"""Older rows up to this number are read once for all detections; of more, each reads its own."""
+"""Older rows up to this number are held in memory for all detections.
+
+Of more events each reads its own; more activity is copied to a file of this machine first.
+"""
 
 _NEEDED = ("account", "event_id", "event_time", "event_name", "batch_id")
 """Columns that the engine itself reads."""
@@ -71,7 +79,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class _Shared:
-    """What several detections read, made when the first one asks; False where it is too much to hold."""
+    """What several detections read, made when the first one asks; False where each reads its own."""
 
     around: tuple[Detection, ...] = ()
     """Those that look at events around the new ones: at all of them nearby, or only at those of some names."""
@@ -99,9 +107,10 @@ class Taken:
         lake: Lake,
         committed: Committed,
         trusted: Callable[[Detection], bool],
+        scratch: Path,
     ) -> None:
         self._connection, self._committed, self._trusted = connection, committed, trusted
-        self.lake = lake
+        self.lake, self._scratch = lake, scratch
         self.seen: list[Seen] = []
         self.rows = 0
         """How many events were taken."""
@@ -146,6 +155,10 @@ class Taken:
             self._shared.reach["events"] = self._reach(looking)
         if learning:
             self._shared.reach["activity"] = self._learnt(learning)
+
+    def close(self) -> None:
+        """Remove what was copied."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def keep(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep the new events once more, for the runs to come, where all of their files are new."""
@@ -219,15 +232,31 @@ class Taken:
             if "_activity" not in tables:
                 files = self.near("activity", {seen.account for seen in self.seen}, *self._learnt(learning))
                 few = sum(file.rows for file in files) <= SHARED
-                if few:
-                    rows, others = self.lake.gathered(files)
-                    connection.register("_gathered", rows)
-                    read = reading(ACTIVITY, self.lake.readable(others))
-                    source = f"{read} UNION ALL BY NAME SELECT * FROM _gathered"
-                    connection.execute(f"CREATE OR REPLACE TABLE _activity AS {source}")
-                    connection.unregister("_gathered")
-                tables["_activity"] = few
-        return tables["_activity"]
+                (self._hold if few else self._copy)(connection, files)
+                tables["_activity"] = True
+        return True
+
+    def _hold(self, connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile]) -> None:
+        """Make `_activity` of these files, in memory."""
+        tables, others = zip(*self.lake.gathered(files), strict=True)
+        connection.register("_gathered", pa.concat_tables(tables))
+        read = reading(ACTIVITY, self.lake.readable(chain(*others)))
+        connection.execute(f"CREATE OR REPLACE TABLE _learnt AS {read} UNION ALL BY NAME SELECT * FROM _gathered")
+        connection.unregister("_gathered")
+        connection.execute("CREATE OR REPLACE VIEW _activity AS SELECT * FROM _learnt")
+
+    def _copy(self, connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile]) -> None:
+        """Make `_activity` of these files, on disk: opening them for each detection takes minutes on S3."""
+        self._scratch.mkdir(mode=0o700, exist_ok=True)
+        paths, others = [self._scratch / name for name in ("gathered.parquet", "others.parquet")], list[DataFile]()
+        with pq.ParquetWriter(paths[0], ACTIVITY) as writer:
+            for rows, missing in self.lake.gathered(files):
+                writer.write_table(rows)
+                others += missing
+        read = reading(ACTIVITY, self.lake.readable(others))
+        connection.execute(f"COPY ({read}) TO {literal(str(paths[1]))} (FORMAT parquet)")
+        source = f"SELECT * FROM read_parquet({literal([*map(str, paths)])}, hive_partitioning = false)"
+        connection.execute(f"CREATE OR REPLACE VIEW _activity AS {source}")
 
     def nearby(self, files: Sequence[DataFile], first: datetime, last: datetime) -> str:
         """SQL of the rows of these files, from copies of whole runs where there are any."""

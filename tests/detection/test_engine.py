@@ -195,7 +195,12 @@ def test_activity_reaches_back_over_the_baseline(house: House) -> None:
     assert [alert.summary for alert in house.state.alerts.list()] == ["New Old"]
 
 
-def test_activity_of_many_days_is_what_it_was_once_it_is_gathered(house: House) -> None:
+@pytest.mark.parametrize("held", ["in memory", "on disk"])
+def test_activity_of_many_days_is_what_it_was_once_it_is_gathered(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, held: str
+) -> None:
+    if held == "on disk":
+        monkeypatch.setattr(taken, "SHARED", 0)
     days = ["2025-12-30", "2025-12-31", *(f"2026-01-{day:02}" for day in range(1, 10))]
     for day in days:
         house.load(record("Old", "", day, eventTime=f"{day}T10:00:00Z"), detect=False)
@@ -203,13 +208,22 @@ def test_activity_of_many_days_is_what_it_was_once_it_is_gathered(house: House) 
         "(SELECT concat(count(*), ' ', string_agg(DISTINCT date::VARCHAR, ' ' ORDER BY date::VARCHAR)) FROM activity)"
     )
     sql = SELECT.replace("'seen'", told)
-    write_detection(house.detections, "one_thing", more='-- event_names = ["New"]\n-- baseline = "30d"\n', sql=sql)
-    rows, others = house.lake.gathered(house.state.ledger.data_files("activity"))
-    assert (rows.num_rows, len(others)) == (10, 1)
+    for name in ("one_thing", "other_thing"):
+        write_detection(house.detections, name, more='-- event_names = ["New"]\n-- baseline = "30d"\n', sql=sql)
+    portions = list(house.lake.gathered(house.state.ledger.data_files("activity")))
+    assert (sum(rows.num_rows for rows, _ in portions), sum(len(others) for _, others in portions)) == (10, 1)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    asked: list[int] = []
+    gathered = house.lake.gathered
+    monkeypatch.setattr(house.lake, "gathered", lambda files: asked.append(len(files)) or gathered(files))
 
     house.load(record("New", "11:00:00", "c"))
 
-    assert [alert.summary for alert in house.state.alerts.list()] == [f"12 {' '.join([*days, '2026-01-10'])}"]
+    assert [alert.summary for alert in house.state.alerts.list()] == 2 * [f"12 {' '.join([*days, '2026-01-10'])}"]
+    assert asked == [12], "once for both"
+    assert not list(scratch.glob("**/*.parquet")), "nothing is left of what was copied"
 
 
 @pytest.mark.parametrize(

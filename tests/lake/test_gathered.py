@@ -46,7 +46,8 @@ def days(lake: Lake, count: int, first: date = DAY) -> list[DataFile]:
 
 def asked(lake: Lake, files: Sequence[DataFile]) -> tuple[list[str], list[DataFile]]:
     """What rows are given, and what is left to read."""
-    rows, others = lake.gathered(files)
+    tables, left = zip(*lake.gathered(files), strict=True)
+    rows, others = pa.concat_tables(tables), [file for some in left for file in some]
     assert rows.schema.names == ACTIVITY.names
     for row in rows.to_pylist():
         folder, name = row["principal"].rsplit("/", 1)

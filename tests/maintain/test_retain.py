@@ -153,7 +153,7 @@ def test_a_retention_that_was_killed_leaves_no_copy_of_what_it_took(
 ) -> None:
     for day in range(1, 12):
         house.load(_event(day, OTHER), detect=False)
-    house.lake.gathered(house.state.ledger.data_files("activity"))
+    list(house.lake.gathered(house.state.ledger.data_files("activity")))
     (copy,) = house.lake.storage.sizes("_gathered")
     house.limits = replace(house.limits, retain_days=5)
     with once_before(house.lake, "forget_gathered", _killed, monkeypatch), pytest.raises(KeyboardInterrupt):

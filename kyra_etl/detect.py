@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -86,13 +86,14 @@ def detect_queued(
         for batches, rows in chunks:
             chosen = _by_detection(waiting, batches)
             ready = [by_id[id_] for id_ in chosen]
+            look = state.alerts.look()
             engine.take(partial(state.ledger.files_of_batches, batches), batches=batches, rows=rows, detections=ready)
             tally.batches += len(batches)
             tally.events += rows
             # What is found of the others is there for those that read `alerts`.
             quiet: list[tuple[str, str]] = []
             wanted = [(by_id[id_], None if own == batches else own) for id_, own in chosen.items()]
-            for evaluation in _evaluations(engine, state, wanted, tally):
+            for evaluation, seen in _evaluations(engine, state, wanted, tally, look, state.alerts.look):
                 own = chosen[evaluation.detection.id]
                 entries = [(batch_id, evaluation.detection.id) for batch_id in sorted(own)]
                 if evaluation.error is not None:
@@ -100,7 +101,7 @@ def detect_queued(
                     for entry in entries:
                         state.queue.fail(*entry, str(evaluation.error), now)
                 elif evaluation.findings:
-                    _record(state, evaluation.detection, evaluation.findings, entries, now, tally)
+                    _record(state, evaluation.detection, evaluation.findings, seen, entries, now, tally)
                 else:
                     quiet += entries
                 progress.advance(len(own))
@@ -129,15 +130,18 @@ def detect_window(
     progress = progress or Silent()
     days = window.days()
     found: dict[tuple[str, str, str], Finding] = {}
+    begin: Looking = (lambda: 0) if dry_run else state.alerts.look
     progress.stage("Detecting", len(days))
     with _engine(lake, state) as engine:
         for day in days:
             start = datetime.combine(day, datetime.min.time())
             part = Window(max(window.start, start), min(window.end, start + timedelta(days=1)))
+            look = begin()
             files = state.ledger.data_files("events", first=day, last=day)
             engine.take(partial(state.ledger.data_files, "events", first=day, last=day), part, detections=chosen)
             tally.events += sum(file.rows for file in files)
-            for evaluation in _evaluations(engine, state, [(each, None) for each in chosen] if files else [], tally):
+            wanted = [(each, None) for each in chosen] if files else []
+            for evaluation, seen in _evaluations(engine, state, wanted, tally, look, begin):
                 if evaluation.error is not None:
                     if detections is not None:
                         raise evaluation.error
@@ -145,7 +149,7 @@ def detect_window(
                 found |= by_anchor(evaluation.findings)
                 if evaluation.findings and not dry_run:
                     findings = [as_historical(finding) for finding in evaluation.findings]
-                    _record(state, evaluation.detection, findings, (), now, tally)
+                    _record(state, evaluation.detection, findings, seen, (), now, tally)
             progress.advance()
     if dry_run:
         known = {alert.alert_id for alert in state.alerts.list()}
@@ -184,35 +188,43 @@ def _by_day(findings: Iterable[Finding]) -> dict[str, dict[str, dict[str, int]]]
     return days
 
 
-def _evaluations(
-    engine: Engine, state: State, wanted: Sequence[tuple[Detection, Collection[str] | None]], tally: _Tally
-) -> Iterator[Evaluation]:
-    """What comes of each detection, of these batches or of all that was taken; last of those that read `alerts`.
+Wanted = tuple[Detection, Collection[str] | None]
+"""A detection, and the batches whose events are the new ones for it; None for all that was taken."""
 
-    They are given the alerts around the new events, those that were recorded meanwhile among them.
+Looking = Callable[[], int]
+"""Begins a look, as `Alerts.look` does."""
+
+
+def _evaluations(
+    engine: Engine, state: State, wanted: Sequence[Wanted], tally: _Tally, look: int, begin: Looking
+) -> Iterator[tuple[Evaluation, int]]:
+    """What comes of each detection, with the look that it came of; last of those that read `alerts`.
+
+    They are given the alerts around the new events, those that were recorded meanwhile among them: another look.
     """
-    for each in chain(
-        engine.evaluate_all([each for each in wanted if not each[0].on_alerts]),
-        *(_of_alerts(engine, state, each) for each in wanted if each[0].on_alerts),
+    for each, seen in chain(
+        ((each, look) for each in engine.evaluate_all([each for each in wanted if not each[0].on_alerts])),
+        *(_of_alerts(engine, state, each, begin) for each in wanted if each[0].on_alerts),
     ):
         tally.seconds[each.detection.id] += each.seconds
         tally.rows[each.detection.id] += each.rows
         tally.findings += len(each.findings)
-        yield each
+        yield each, seen
 
 
-def _of_alerts(engine: Engine, state: State, wanted: tuple[Detection, Collection[str] | None]) -> Iterator[Evaluation]:
-    span = engine.span()
+def _of_alerts(engine: Engine, state: State, wanted: Wanted, begin: Looking) -> Iterator[tuple[Evaluation, int]]:
+    look, span = begin(), engine.span()
     if span is not None:
         around = 2 * wanted[0].lookback
         engine.know_alerts(*state.alerts.around(span[0] - around, span[1] + around))
-    yield from engine.evaluate_all([wanted])
+    yield from ((each, look) for each in engine.evaluate_all([wanted]))
 
 
 def _record(
     state: State,
     detection: Detection,
     findings: Sequence[Finding],
+    look: int,
     clear: Sequence[tuple[str, str]],
     now: datetime,
     tally: _Tally,
@@ -223,6 +235,7 @@ def _record(
         attack=[technique.id for technique in detection.attack],
         attack_legacy=detection.attack_legacy,
         findings=findings,
+        look=look,
         clear=clear,
         now=now,
     )

@@ -50,6 +50,17 @@ class Alerts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def look(self) -> int:
+        """Begins a look at what there is, with a number greater than that of every look before.
+
+        To be taken before anything is listed: so a later look has seen whatever was there when this one began.
+        """
+        looks = tables.meta.c.name == "looks"
+        with self._database.write() as connection:
+            number = int(connection.scalars(select(tables.meta.c.value).where(looks)).one()) + 1
+            connection.execute(update(tables.meta).where(looks).values(value=str(number)))
+        return number
+
     def record(
         self,
         detection: str,
@@ -58,14 +69,18 @@ class Alerts:
         attack: Sequence[str],
         attack_legacy: Sequence[str],
         findings: Sequence[Finding],
+        look: int,
         clear: Sequence[tuple[str, str]] = (),
         now: datetime,
     ) -> Recorded:
-        """Takes in what a detection found and takes `clear`, (batch_id, detection), off the queue: all or nothing."""
+        """Takes in what a detection found and takes `clear`, (batch_id, detection), off the queue: all or nothing.
+
+        A finding that a later `look` has recorded already is not replaced.
+        """
         folded = fold(findings)
         about = {"title": title, "attack": list(attack), "attack_legacy": list(attack_legacy)}
         with self._database.write() as connection:
-            touched = sorted(upsert(self._database, connection, detection, folded))
+            touched = sorted(upsert(self._database, connection, detection, folded, look))
             recorded = _recompute(connection, detection, about, touched, now)
             queue.clear(connection, clear)
         return recorded

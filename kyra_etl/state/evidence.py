@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select
 
@@ -51,29 +51,42 @@ def fold(findings: Iterable[Finding]) -> list[Finding]:
     return list(folded.values())
 
 
-def upsert(database: Database, connection: Connection, detection: str, findings: Sequence[Finding]) -> set[str]:
-    """Writes folded findings and their events; returns the ids of all alerts that may look different now."""
+def upsert(
+    database: Database, connection: Connection, detection: str, findings: Sequence[Finding], look: int
+) -> set[str]:
+    """Writes folded findings of one look and their events; returns the ids of all alerts that may look different now.
+
+    Where a later look has found something already, it saw more, and stays; but an event that came live did so.
+    """
     before = _before(connection, detection, findings)
+    current: list[Finding] = []
+    late: list[Finding] = []
     shrunk: set[str] = set()
     for finding in findings:
-        alert_id, event_ids = before.get((finding.account, finding.event_id), ("", set()))
-        if alert_id and (alert_id != finding.alert_id or event_ids - set(finding.event_ids)):
-            shrunk.add(alert_id)
-    if findings:
+        known = before.get((finding.account, finding.event_id))
+        if known is None or known.look <= look:
+            current.append(finding)
+            if known and (known.alert_id != finding.alert_id or known.event_ids - set(finding.event_ids)):
+                shrunk.add(known.alert_id)
+        elif known.alert_id == finding.alert_id:
+            late.append(replace(finding, event_ids=tuple(known.event_ids.intersection(finding.event_ids))))
+    if current:
         rows = [
-            {name: getattr(f, name) for name in _COLUMNS} | {"detection": detection, "event_ids": list(f.event_ids)}
-            for f in findings
+            {name: getattr(f, name) for name in _COLUMNS}
+            | {"detection": detection, "event_ids": list(f.event_ids), "look": look}
+            for f in current
         ]
         writing = database.insert(_findings)
-        kept = [*_COLUMNS[2:], "event_ids"]
+        kept = [*_COLUMNS[2:], "event_ids", "look"]
         key = [_findings.c.detection, _findings.c.account, _findings.c.event_id]
         connection.execute(
             writing.on_conflict_do_update(index_elements=key, set_={name: writing.excluded[name] for name in kept}),
             rows,
         )
-        _upsert_events(database, connection, findings)
+    if current or late:
+        _upsert_events(database, connection, [*current, *late])
     _prune(connection, shrunk)
-    return {finding.alert_id for finding in findings} | shrunk
+    return {finding.alert_id for finding in (*current, *late)} | shrunk
 
 
 def _upsert_events(database: Database, connection: Connection, findings: Sequence[Finding]) -> None:
@@ -107,16 +120,22 @@ def _upsert_events(database: Database, connection: Connection, findings: Sequenc
     )
 
 
-def _before(
-    connection: Connection, detection: str, findings: Sequence[Finding]
-) -> dict[tuple[str, str], tuple[str, set[str]]]:
-    """The alert and the events of the findings about to be replaced."""
+class _Known(NamedTuple):
+    """A finding as it was recorded before."""
+
+    alert_id: str
+    event_ids: set[str]
+    look: int
+
+
+def _before(connection: Connection, detection: str, findings: Sequence[Finding]) -> dict[tuple[str, str], _Known]:
+    """What is known of the findings about to be replaced."""
     c = _findings.c
-    query = select(c.account, c.event_id, c.alert_id, c.event_ids).where(c.detection == detection)
-    before: dict[tuple[str, str], tuple[str, set[str]]] = {}
+    query = select(c.account, c.event_id, c.alert_id, c.event_ids, c.look).where(c.detection == detection)
+    before: dict[tuple[str, str], _Known] = {}
     for ids in chunks(sorted({finding.event_id for finding in findings})):
-        for account, event_id, alert_id, event_ids in connection.execute(query.where(c.event_id.in_(ids))):
-            before[account, event_id] = alert_id, set(event_ids)
+        for account, event_id, alert_id, event_ids, look in connection.execute(query.where(c.event_id.in_(ids))):
+            before[account, event_id] = _Known(alert_id, set(event_ids), look)
     return before
 
 

@@ -330,6 +330,7 @@ findings = Table(
     Column("target", Str),
     Column("summary", Str),
     Column("event_ids", JSON, nullable=False),
+    count("look"),
     Index(None, "alert_id"),
 )
 

@@ -19,9 +19,22 @@ from tests.state.making import NOW, file, finding, sync
 LATER = NOW + timedelta(minutes=5)
 
 
-def record(state: State, *findings: Finding, clear: Sequence[tuple[str, str]] = (), title: str = "Title") -> Recorded:
+def record(
+    state: State,
+    *findings: Finding,
+    clear: Sequence[tuple[str, str]] = (),
+    title: str = "Title",
+    look: int | None = None,
+) -> Recorded:
     return state.alerts.record(
-        "d", title=title, attack=["T1685.002"], attack_legacy=["T1562.008"], findings=findings, clear=clear, now=NOW
+        "d",
+        title=title,
+        attack=["T1685.002"],
+        attack_legacy=["T1562.008"],
+        findings=findings,
+        look=state.alerts.look() if look is None else look,
+        clear=clear,
+        now=NOW,
     )
 
 
@@ -219,6 +232,44 @@ def test_what_an_attacker_writes_does_not_stop_an_alert(state: State) -> None:
     assert state.alerts.get("a1").event_ids == ("e\ufffd",)
 
 
+def test_every_look_has_a_greater_number_than_those_before(state: State) -> None:
+    numbers = [state.alerts.look() for _ in range(12)]
+
+    assert numbers == sorted(set(numbers))
+
+
+def test_what_an_earlier_look_found_does_not_replace_what_a_later_one_did(state: State) -> None:
+    batch = sync(state, [file(1)])
+    early, late = state.alerts.look(), state.alerts.look()
+    record(state, finding("e1", "critical", event_ids=("e1", "e2")), look=late)
+
+    stale = finding("e1", "medium", event_ids=("e1", "e0"))
+    assert record(state, stale, look=early, clear=[(batch.batch_id, "d")]) == Recorded()
+
+    alert = state.alerts.get("a1")
+    assert (alert.severity, alert.event_ids) == ("critical", ("e1", "e2"))
+    assert state.queue.depth() == 0
+    record(state, finding("e1", "low"), look=late)
+    assert state.alerts.get("a1").severity == "low", "the same look again counts"
+
+
+def test_what_only_an_earlier_look_found_is_kept(state: State) -> None:
+    early, late = state.alerts.look(), state.alerts.look()
+    record(state, finding("e1", "high"), look=late)
+
+    assert record(state, finding("e1", "low"), finding("e2", "low", "b1"), look=early) == Recorded(new=("b1",))
+
+
+def test_an_earlier_look_tells_at_least_that_an_event_came_live(state: State) -> None:
+    early, late = state.alerts.look(), state.alerts.look()
+    record(state, finding("e1", historical_ids=frozenset({"e1"})), look=late)
+
+    assert record(state, finding("e1", event_ids=("e1", "e0")), look=early) == Recorded(updated=("a1",))
+
+    alert = state.alerts.get("a1")
+    assert (alert.historical, alert.event_ids) == (False, ("e1",))
+
+
 def test_thousands_of_findings_at_once(state: State) -> None:
     many = [finding(f"e{n:04}", "low", f"a{n % 700}", n, event_ids=(f"e{n:04}", f"x{n}")) for n in range(2_100)]
 
@@ -256,7 +307,8 @@ def test_the_same_findings_in_any_order_make_the_same_alerts(
         mine = [replace(f, alert_id=f"{name}-{f.alert_id}") for f in order]
         parts = [mine] if number == 0 else [mine[at : at + cuts] for at in range(0, len(mine), cuts)]
         for part in [*parts, mine[:1]]:
-            state.alerts.record(name, title="t", attack=[], attack_legacy=[], findings=part, clear=[], now=NOW)
+            look = state.alerts.look()
+            state.alerts.record(name, title="t", attack=[], attack_legacy=[], findings=part, look=look, now=NOW)
         alerts = state.alerts.list(detection=name)
         events = state.alerts.events([a.alert_id for a in alerts])
         seen.append(
@@ -267,3 +319,44 @@ def test_the_same_findings_in_any_order_make_the_same_alerts(
         )
 
     assert seen[0] == seen[1] == seen[2]
+
+
+LOOKS = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.builds(
+            finding,
+            event=st.sampled_from(["e1", "e2", "e3"]),
+            severity=st.sampled_from(SEVERITIES),
+            alert=st.sampled_from(["a", "b"]),
+            event_ids=st.lists(st.sampled_from(["x1", "x2", "e1", "e2"]), max_size=3).map(tuple),
+            event_times=st.just({"x1": NOW - timedelta(hours=2)} | dict.fromkeys(["x2", "e1", "e2", "e3"], NOW)),
+        ),
+    ),
+    unique_by=lambda each: (each[0], each[1].event_id),
+    min_size=2,
+    max_size=8,
+)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=LOOKS, data=st.data())
+def test_looks_recorded_in_any_order_make_the_alerts_of_the_order_they_were_taken_in(
+    state: State, found: list[tuple[int, Finding]], data: st.DataObject
+) -> None:
+    seen = []
+    for order in (sorted(found, key=lambda each: each[0]), data.draw(st.permutations(found))):
+        name = uuid.uuid4().hex
+        for look, one in order:
+            mine = replace(one, alert_id=f"{name}-{one.alert_id}")
+            state.alerts.record(name, title="t", attack=[], attack_legacy=[], findings=[mine], look=look, now=NOW)
+        alerts = state.alerts.list(detection=name)
+        events = state.alerts.events([alert.alert_id for alert in alerts])
+        seen.append(
+            (
+                sorted((replace(a, alert_id=a.alert_id[33:], detection="") for a in alerts), key=lambda a: a.alert_id),
+                sorted((row["alert_id"][33:], row["event_id"], str(row["event_time"])) for row in events),
+            )
+        )
+
+    assert seen[0] == seen[1]

@@ -201,7 +201,7 @@ def _load_day(
         lease=lease,
     )
     midnight = datetime.combine(day, time.min)
-    found = Found()
+    found, damaged = Found(), None
     for some in discover_days(
         entry.run_id,
         integration,
@@ -213,7 +213,7 @@ def _load_day(
         progress=kit.progress,
         accounts=accounts,
     ):
-        load_found(run, kit)
+        damaged = load_found(run, kit) or damaged
         found = some
-    entry.problem = found.problem
+    entry.problem = found.problem or damaged
     return report(run, kit, found, run_detections(kit))

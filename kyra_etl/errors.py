@@ -10,6 +10,7 @@
     │   ├── CommitRefused           somebody else owns the batch by now: drop the work
     │   └── VersionMismatch         a partition moved since deduplication read it: deduplicate again
     ├── LakeError                   the lake's directory or bucket
+    │   └── DamagedFile             one committed file of it cannot be read; the others can
     ├── CollectError                talking to the customer's side
     │   ├── TransientError          throttled, timed out, 5xx: the same call may work later
     │   └── AccessError             refused: somebody has to change a permission
@@ -83,6 +84,10 @@ class VersionMismatch(StateError):
 
 class LakeError(KyraError):
     """The lake's directory or bucket cannot be read or written."""
+
+
+class DamagedFile(LakeError):
+    """A committed file of the lake cannot be read, although the lake answers."""
 
 
 class CollectError(KyraError):

@@ -14,13 +14,13 @@ from itertools import islice
 
 from kyra_etl.cloudtrail import hours
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import UsageError
+from kyra_etl.errors import DamagedFile, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.listing import Found
 from kyra_etl.model import Integration, LedgerEntry, Limits, RunReport, Window
 from kyra_etl.owner import owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent
-from kyra_etl.run import Kit, Run, load_planned, recorded, report, run_detections
+from kyra_etl.run import Kit, Run, first_of, load_planned, recorded, report, run_detections
 from kyra_etl.settle import tidy
 from kyra_etl.state import State
 
@@ -94,7 +94,7 @@ def history(
                 lease=lease,
             )
             found = _observe(run, span, kit)
-            _load(run, span, kit, until)
+            entry.problem = _load(run, span, kit, until)
             entry.report = report(run, kit, found, run_detections(kit))
     return entry.report
 
@@ -110,8 +110,8 @@ def _observe(run: Run, span: Span, kit: Kit) -> Found:
     return found
 
 
-def _load(run: Run, span: Span, kit: Kit, until: datetime) -> None:
-    """Batches of some hours in every region, newest first, as long as there is time."""
+def _load(run: Run, span: Span, kit: Kit, until: datetime) -> DamagedFile | None:
+    """Batches of some hours in every region, newest first, as long as there is time; and what kept one from it."""
     ledger, owner = kit.state.ledger, owner_of(run.run_id)
     lease_seconds = kit.limits.lease_seconds
     overdue = ledger.take_over(
@@ -119,8 +119,7 @@ def _load(run: Run, span: Span, kit: Kit, until: datetime) -> None:
     )
     left = sorted(ledger.workable(run.run_id), key=_hour, reverse=True)
     kit.progress.stage("Fetching hours", len(left) + sum(len(batch.entries) for batch in overdue))
-    for batch in overdue:
-        load_planned(batch, run, kit)
+    problems = [load_planned(batch, run, kit) for batch in overdue]
     length = 1
     while left and (begun := kit.clock()) < until and not _is_paused(run.integration, kit):
         count = length * len(span.regions)
@@ -136,9 +135,10 @@ def _load(run: Run, span: Span, kit: Kit, until: datetime) -> None:
             now=begun,
         )
         if planned is not None:
-            load_planned(planned, run, kit)
+            problems.append(load_planned(planned, run, kit))
         took = kit.clock() - begun
         length = min(2 * length, MOST_HOURS) if took < BRISK else max(length // 2, 1) if took > SLOW else length
+    return first_of(problems)
 
 
 def _is_paused(name: str, kit: Kit) -> bool:

@@ -75,7 +75,7 @@ def load(
         tidy(lake=lake, state=state)
         found = _observe(entry.run_id, paths, kit)
         run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
-        load_found(run, kit)
+        entry.problem = load_found(run, kit)
         entry.report = report(run, kit, found, run_detections(kit))
     return entry.report
 

@@ -15,7 +15,7 @@ from kyra_etl import logs
 from kyra_etl.batch import commit_read, load_batch, read_planned
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import KyraError, StateError
+from kyra_etl.errors import DamagedFile, KyraError, StateError
 from kyra_etl.fetch import Read, decoders
 from kyra_etl.hints import Heard
 from kyra_etl.lake import Lake
@@ -126,10 +126,11 @@ def release_dead(kit: Kit) -> None:
     kit.state.runs.lost(map(name_of, dead), "The process was killed; the next run goes on.", kit.clock())
 
 
-def load_found(run: Run, kit: Kit) -> int:
+def load_found(run: Run, kit: Kit) -> DamagedFile | None:
     """Load what is linked to the run and not loaded yet, batch by batch, each committed on its own.
 
-    Batches of dead attempts come first. Returns how many batches were committed.
+    Batches of dead attempts come first. A batch that a damaged file of the lake keeps from being committed waits for
+    the next run, and the others go on: then the run has a problem, which is returned.
     """
     ledger, limits = kit.state.ledger, kit.limits
     owner = owner_of(run.run_id)
@@ -149,7 +150,12 @@ def load_found(run: Run, kit: Kit) -> int:
     with decoders(limits, waiting.size + sum(entry.file.size for entry in left)) as pool:
         if pool is not None:
             return _load_ahead(batches, run, kit, pool)
-        return sum(load_planned(batch, run, kit) for batch in batches)
+        return first_of([load_planned(batch, run, kit) for batch in batches])
+
+
+def first_of(problems: Iterable[DamagedFile | None]) -> DamagedFile | None:
+    """The problem to tell: what else is wrong shows when that is mended."""
+    return next(filter(None, problems), None)
 
 
 def _planned(ids: Sequence[int], run: Run, kit: Kit, *, historical: bool) -> Iterator[Batch]:
@@ -168,7 +174,7 @@ def _planned(ids: Sequence[int], run: Run, kit: Kit, *, historical: bool) -> Ite
             yield batch
 
 
-def _spread(batch_ids: Sequence[str], owner: str, run: Run, kit: Kit, spread: Spread) -> int:
+def _spread(batch_ids: Sequence[str], owner: str, run: Run, kit: Kit, spread: Spread) -> DamagedFile | None:
     """Hand planned batches out and keep their leases until somebody claims them."""
     ledger, seconds = kit.state.ledger, kit.limits.lease_seconds
 
@@ -180,10 +186,12 @@ def _spread(batch_ids: Sequence[str], owner: str, run: Run, kit: Kit, spread: Sp
     try:
         if batch_ids:
             spread(batch_ids, renewing(alive, kit))
+    except DamagedFile as error:
+        return error
     finally:
         # What nobody has claimed goes back at once; a batch that somebody works on is theirs to settle.
         ledger.give_up(batch_ids, owner=owner, reason="not handed out", now=kit.clock())
-    return len(ledger.committed(batch_ids))
+    return None
 
 
 def load_handed_out(batch_id: str, *, bucket_of: Callable[[Integration], LogBucket], **kit: Any) -> bool:
@@ -220,33 +228,44 @@ def renewing(renew: Callable[[], object], kit: Kit) -> Callable[[], None]:
     return alive
 
 
-def load_planned(batch: Batch, run: Run, kit: Kit) -> bool:
-    """Load a batch of the run; False when another attempt owns it by now. When it fails, its files are given back."""
+def load_planned(batch: Batch, run: Run, kit: Kit) -> DamagedFile | None:
+    """Load a batch of the run, unless another attempt owns it by now. When that fails, its files are given back."""
     try:
-        return _commit(batch, _read(batch, run, kit, None), run, kit)
+        return _settle(batch, _read(batch, run, kit, None), run, kit)
     except BaseException as error:
         _give_back(batch, error, kit)
         raise
 
 
-def _load_ahead(batches: Iterable[Batch], run: Run, kit: Kit, pool: Executor) -> int:
+def _load_ahead(batches: Iterable[Batch], run: Run, kit: Kit, pool: Executor) -> DamagedFile | None:
     """Read each batch while the one before it is committed, so that neither waits for the other."""
-    committed = 0
+    problems: list[DamagedFile | None] = []
     under_way: deque[tuple[Batch, Future[Read]]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         try:
             for batch in batches:
                 under_way.append((batch, reader.submit(_read, batch, run, kit, pool)))
                 if len(under_way) > 1:
-                    committed += _commit(under_way[0][0], under_way[0][1].result(), run, kit)
+                    problems.append(_settle(under_way[0][0], under_way[0][1].result(), run, kit))
                     under_way.popleft()
             for batch, reading in under_way:
-                committed += _commit(batch, reading.result(), run, kit)
+                problems.append(_settle(batch, reading.result(), run, kit))
         except BaseException as error:
             for batch, _ in under_way:
                 _give_back(batch, error, kit)
             raise
-    return committed
+    return first_of(problems)
+
+
+def _settle(batch: Batch, read: Read, run: Run, kit: Kit) -> DamagedFile | None:
+    """Commit what was read of a batch; what a damaged file is in the way of is given back."""
+    try:
+        _commit(batch, read, run, kit)
+    except DamagedFile as error:
+        _give_back(batch, error, kit)
+        log.error("Batch %s waits: %s", batch.batch_id, error)
+        return error
+    return None
 
 
 def _give_back(batch: Batch, error: BaseException, kit: Kit) -> None:
@@ -267,14 +286,13 @@ def _read(batch: Batch, run: Run, kit: Kit, pool: Executor | None) -> Read:
     )
 
 
-def _commit(batch: Batch, read: Read, run: Run, kit: Kit) -> bool:
+def _commit(batch: Batch, read: Read, run: Run, kit: Kit) -> None:
     if run.lease is not None:
         run.lease.renew(kit.limits.lease_seconds)
     is_ours = commit_read(
         batch, read, lake=kit.lake, state=kit.state, corpus=kit.corpus, limits=kit.limits, clock=kit.clock
     )
     _log_batch(batch, is_ours)
-    return is_ours
 
 
 def _log_batch(batch: Batch, is_ours: bool) -> None:

@@ -89,7 +89,8 @@ def _sync(
     )
     entry.problem = found.problem or heard.problem
     state.ledger.carry(run.run_id, integration.name, kit.clock(), bucket=integration.bucket)
-    load_found(run, kit)
+    damaged = load_found(run, kit)
+    entry.problem = entry.problem or damaged
     # What a backfill loads is its own to look through: the five-minute run keeps its pace.
     detected = run_detections(kit, live_only=state.leases.are_held("backfill:", "history:"))
     absent = watch(integration, state=state, now=kit.clock())

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kyra_etl.errors import LakeError
+from kyra_etl.errors import DamagedFile, LakeError
 from kyra_etl.lake import gathered, layout, recent, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.moving import TRIES, has_left
@@ -90,7 +90,7 @@ class Lake:
         """Which of a batch's rows are new: deduplicated within the batch and against the `committed` files.
 
         The same event has the same time: files of other times are not opened. So what has an id of another time, and
-        other content, is kept like any conflict, but not counted as one.
+        other content, is kept like any conflict, but not counted as one. Raises DamagedFile.
         """
         filesystem, root = self.storage.filesystem()
         found = [colliding([], filesystem, "", pa.array([], pa.string()))]
@@ -111,10 +111,11 @@ class Lake:
             except (OSError, pa.ArrowException) as error:
                 if attempt < TRIES and has_left(error, filesystem, [path]):
                     continue  # another run published it, and so moved it, since we looked
+                self.storage.size(file.path)  # raises where nothing of the lake can be had
                 place = layout.partition(*partition)
-                raise LakeError(
+                raise DamagedFile(
                     f"A committed file of {place} cannot be read: {str(error).splitlines()[0][:200]}.",
-                    "Restore it from a backup, then run the sync again; nothing of this batch was committed.",
+                    "Restore it from a backup, then run the sync again; log files with events of its time wait for it.",
                 ) from error
         raise AssertionError("unreachable")
 

@@ -134,14 +134,6 @@ class Batches:
                 for batch_id in connection.execute(unclaimed).scalars().all():
                     give_back(connection, batch_id, now)
 
-    def committed(self, batch_ids: Sequence[str]) -> set[str]:
-        """Those of `batch_ids` that are committed."""
-        c = _batches.c
-        with self._database.read() as connection:
-            query = select(c.batch_id).where(c.state == "committed")
-            found = (connection.scalars(query.where(c.batch_id.in_(ids))) for ids in chunks(batch_ids))
-            return {batch_id for some in found for batch_id in some}
-
     def heartbeat(self, batch: Batch, lease_seconds: float) -> bool:
         """Moves the end of the lease on. False when the batch is somebody else's by now, or settled."""
         with self._database.write() as connection:

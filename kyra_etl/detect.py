@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from typing import Any
 from kyra_etl import resources
 from kyra_etl.detection.alerts import as_historical, by_anchor
 from kyra_etl.detection.rule import Corpus, Detection
-from kyra_etl.errors import KyraError
+from kyra_etl.errors import KyraError, LakeError
 from kyra_etl.lake import Lake
 from kyra_etl.lake.engine import Engine, Evaluation
 from kyra_etl.lake.taken import IN_MEMORY
@@ -24,6 +24,14 @@ from kyra_etl.state import QueueEntry, State
 
 SMALL = 20_000
 """Queued events up to this number are looked at by detections side by side; of more, each by every core."""
+
+KEPT = timedelta(days=7)
+"""How long entries of a detection wait that is unknown here."""
+
+UNKNOWN = (
+    "There is no detection of that id on the machine that looked last. Every machine of one state needs the same"
+    f" detections; what waits for an unknown one is dropped after {KEPT.days} days."
+)
 
 LANES = 4
 """Detections side by side at most: more would wait for the same reading."""
@@ -70,24 +78,36 @@ def detect_queued(
 ) -> DetectReport:
     """Run every queued (batch, detection) and record what comes of it, each detection in one transaction.
 
-    A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. Entries of
-    detections that are gone or disabled are dropped. With `live_only`, historical batches are left to another run.
+    A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. So does all
+    that waits for a batch whose files cannot be read, and what reads `alerts` where another detection failed. Entries
+    of disabled detections are dropped, those of unknown ones after some days. With `live_only`, historical batches are
+    left to another run.
     """
     tally = _Tally()
     progress = progress or Silent()
-    waiting = _wanted(state, corpus, now, tally, live_only=live_only)
+    waiting, lacking = _wanted(state, corpus, now, tally, live_only=live_only)
     if not waiting:
         return tally.report()
     progress.stage("Detecting", len(waiting))
     by_id = {detection.id: detection for detection in corpus.detections}
-    chunks = list(_chunks(state, waiting))
-    small = sum(rows for _, rows in chunks) <= SMALL
+    chunks = deque(_chunks(state, waiting))
+    small = sum(rows for chunk in chunks for rows in chunk.values()) <= SMALL
     with _engine(lake, state, lanes=min(os.cpu_count() or 1, LANES) if small else None) as engine:
-        for batches, rows in chunks:
+        while chunks:
+            chunk = chunks.popleft()
+            batches, rows = chunk.keys(), sum(chunk.values())
             chosen = _by_detection(waiting, batches)
             ready = [by_id[id_] for id_ in chosen]
             look = state.alerts.look()
-            engine.take(partial(state.ledger.files_of_batches, batches), batches=batches, rows=rows, detections=ready)
+            listed = partial(state.ledger.files_of_batches, batches)
+            try:
+                engine.take(listed, batches=batches, rows=rows, detections=ready)
+            except LakeError as error:
+                if len(chunk) > 1:
+                    chunks.extend(_halves(chunk))
+                else:
+                    _fail(state, [(batch_id, id_) for id_ in chosen for batch_id in batches], error, now, tally)
+                continue
             tally.batches += len(batches)
             tally.events += rows
             # What is found of the others is there for those that read `alerts`.
@@ -97,10 +117,13 @@ def detect_queued(
                 own = chosen[evaluation.detection.id]
                 entries = [(batch_id, evaluation.detection.id) for batch_id in sorted(own)]
                 if evaluation.error is not None:
-                    tally.failed[evaluation.detection.id] = None
-                    for entry in entries:
-                        state.queue.fail(*entry, str(evaluation.error), now)
-                elif evaluation.findings:
+                    _fail(state, entries, evaluation.error, now, tally)
+                    lacking |= own
+                    continue
+                if evaluation.detection.on_alerts:
+                    # They look again when there is what the others find.
+                    entries = [entry for entry in entries if entry[0] not in lacking]
+                if evaluation.findings:
                     _record(state, evaluation.detection, evaluation.findings, seen, entries, now, tally)
                 else:
                     quiet += entries
@@ -259,38 +282,60 @@ def _engine(lake: Lake, state: State, lanes: int | None = None) -> Engine:
     )
 
 
-def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool) -> list[QueueEntry]:
-    """The queue, without entries of detections that are gone; those of a broken file fail and wait."""
+def _wanted(
+    state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool
+) -> tuple[list[QueueEntry], set[str]]:
+    """The queue, without entries of detections that cannot be run; and the batches for which a broken file waits.
+
+    A detection that is unknown here may be another machine's: its entries wait a while, told in the queue.
+    """
     usable = {detection.id for detection in corpus.detections}
+    disabled = {detection.id for detection in corpus.disabled}
     broken: dict[str, KyraError] = {problem.detection: problem.error for problem in corpus.problems}
-    wanted, gone = [], []
+    wanted: list[QueueEntry] = []
+    gone: list[tuple[str, str]] = []
+    lacking: set[str] = set()
     for entry in state.queue.pending(live_only=live_only):
         if entry.detection in usable:
             wanted.append(entry)
         elif entry.detection in broken:
-            state.queue.fail(entry.batch_id, entry.detection, str(broken[entry.detection]), now)
-            tally.failed[entry.detection] = None
-        else:
+            _fail(state, [(entry.batch_id, entry.detection)], broken[entry.detection], now, tally)
+            lacking.add(entry.batch_id)
+        elif entry.detection in disabled or now - entry.queued_at > KEPT:
             gone.append((entry.batch_id, entry.detection))
+        elif entry.last_error != UNKNOWN:
+            state.queue.fail(entry.batch_id, entry.detection, UNKNOWN, now)
     state.queue.clear(gone)
-    return wanted
+    return wanted, lacking
 
 
-def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[tuple[set[str], int]]:
-    """Queued batches with how many events they have, as many together as stay in memory."""
-    batches: set[str] = set()
+def _fail(state: State, entries: Iterable[tuple[str, str]], error: KyraError, now: datetime, tally: _Tally) -> None:
+    for batch_id, detection in entries:
+        tally.failed[detection] = None
+        state.queue.fail(batch_id, detection, str(error), now)
+
+
+def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[dict[str, int]]:
+    """Queued batches with how many events each has, as many together as stay in memory."""
+    chunk: dict[str, int] = {}
     rows = 0
     for batch_id in dict.fromkeys(entry.batch_id for entry in entries):
         _, own = state.ledger.files_of_batch(batch_id)
-        if batches and rows + own > IN_MEMORY:
-            yield batches, rows
-            batches, rows = set(), 0
-        batches = batches | {batch_id}
+        if chunk and rows + own > IN_MEMORY:
+            yield chunk
+            chunk, rows = {}, 0
+        chunk[batch_id] = own
         rows += own
-    yield batches, rows
+    yield chunk
 
 
-def _by_detection(entries: Sequence[QueueEntry], batches: set[str]) -> dict[str, set[str]]:
+def _halves(chunk: dict[str, int]) -> list[dict[str, int]]:
+    """Two chunks of one that has a file which cannot be read: sooner or later it is alone, and the others go on."""
+    batches, middle = list(chunk.items()), len(chunk) // 2
+    return [dict(batches[:middle]), dict(batches[middle:])]
+
+
+def _by_detection(entries: Sequence[QueueEntry], batches: Collection[str]) -> dict[str, set[str]]:
     chosen: dict[str, set[str]] = {}
     for entry in entries:
         if entry.batch_id in batches:

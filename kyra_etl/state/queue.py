@@ -13,6 +13,7 @@ from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
 _queue, _batches = tables.detection_queue, tables.batches
+_OF_THE_QUEUE = ("batch_id", "detection", "attempts", "last_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class QueueEntry:
     last_error: str | None
     historical: bool
     """The batch came by backfill, initial sync or load."""
+    queued_at: datetime
 
 
 class Queue:
@@ -35,7 +37,7 @@ class Queue:
     def pending(self, *, live_only: bool = False) -> list[QueueEntry]:
         """Everything queued, oldest batch first; with `live_only`, without what is historical."""
         query = (
-            select(_queue.c.batch_id, _queue.c.detection, _queue.c.attempts, _queue.c.last_error, _batches.c.historical)
+            select(*(_queue.c[name] for name in _OF_THE_QUEUE), _batches.c.historical, _queue.c.queued_at)
             .join(_batches, _batches.c.batch_id == _queue.c.batch_id)
             .order_by(_queue.c.queued_at, _queue.c.batch_id, _queue.c.detection)
         )

@@ -54,8 +54,14 @@ def quarantined(facts: Facts) -> Verdict | None:
 def detections(facts: Facts) -> Verdict | None:
     if not facts.failing:
         return None
-    names = ", ".join(row["detection"] for row in facts.failing)
-    return Verdict("Degraded", f"Detections fail: {names}.", f"kyra detections show {facts.failing[0]['detection']}")
+    first, *others = facts.failing
+    names = ", ".join(row["detection"] for row in facts.failing[:3])
+    more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+    return Verdict(
+        "Degraded",
+        f"Detections fail: {names}{more}. {str(first['last_error'])[:400]}",
+        f"kyra detections lint {first['detection']}, or kyra maintain check where a file of the lake cannot be read",
+    )
 
 
 def trail(facts: Facts) -> Verdict | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,6 +13,12 @@ from kyra_etl.model import DetectReport, Window
 from tests.detection.making import NOW, SELECT, House, record, write_detection
 
 DAY = Window(datetime(2026, 1, 10), datetime(2026, 1, 11))
+BOTH = """\
+SELECT v.event_id, any_value(v.event_time) AS event_time, any_value(account) AS account, any_value(region) AS region,
+  any_value(actor) AS actor, any_value(source_ip) AS source_ip, any_value(target) AS target, 'two' AS summary
+FROM alerts JOIN alert_events AS v USING (alert_id)
+WHERE detection <> 'both' GROUP BY v.event_id HAVING count(DISTINCT detection) > 1
+"""
 
 
 def _detect(house: House) -> DetectReport:
@@ -76,12 +82,73 @@ def test_a_file_that_no_longer_loads_waits_too(house: House) -> None:
     assert house.state.queue.depth() == 1
 
 
-def test_a_detection_that_is_gone_leaves_the_queue(house: House) -> None:
-    path = write_detection(house.detections, "one_thing", sql=SELECT + "WHERE nothing = 1")
+def test_a_batch_whose_file_cannot_be_read_stops_no_other(house: House) -> None:
+    write_detection(house.detections, "one_thing")
+    write_detection(house.detections, "other_thing")
+    for hour in ("08", "09", "10", "11", "12"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("kyra_etl.load.run_detections", lambda *_: DetectReport())
+            house.load(record("CreateUser", f"{hour}:00:00", hour))
+    file = next(file for file in house.state.ledger.data_files("events") if file.min_time == datetime(2026, 1, 10, 10))
+    path = house.folder / "lake" / file.path
+    content = path.read_bytes()
+    path.write_bytes(content[:100])
+
+    report = _detect(house)
+
+    assert (report.failed, report.alerts_new) == (("one_thing", "other_thing"), 8)
+    assert [each["detection"] for each in house.state.queue.failing()] == ["one_thing", "other_thing"]
+    assert "cannot be read" in house.state.queue.failing()[0]["last_error"]
+    assert house.state.queue.depth() == 2
+    path.write_bytes(content)
+    assert _detect(house).alerts_new == 2
+    assert house.state.queue.depth() == 0
+
+
+def test_entries_of_a_detection_that_is_unknown_here_wait_for_another_machine(house: House) -> None:
+    path = write_detection(house.detections, "my_own", sql=SELECT + "WHERE nothing = 1")
     house.load(record("CreateUser", "10:00:00", "a"))
     path.unlink()
 
-    assert _detect(house) == DetectReport()
+    assert _detect(house) == _detect(house) == DetectReport()
+    [told] = house.state.queue.failing()
+    assert (told["detection"], told["attempts"]) == ("my_own", 2), "told of once more, and not in every run"
+    assert "no detection of that id" in told["last_error"]
+
+    write_detection(house.detections, "my_own")
+    assert _detect(house).alerts_new == 1
+
+
+def test_entries_of_a_detection_that_is_gone_for_good_leave_the_queue(house: House) -> None:
+    path = write_detection(house.detections, "one_thing", sql=SELECT + "WHERE nothing = 1")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    path.unlink()
+    parts = {"lake": house.lake, "state": house.state, "corpus": house.corpus}
+
+    assert detect_queued(**parts, now=NOW + timedelta(days=8)) == DetectReport()
+    assert house.state.queue.depth() == 0
+
+
+def test_entries_of_a_disabled_detection_leave_the_queue(house: House) -> None:
+    write_detection(house.detections, "one_thing", sql=SELECT + "WHERE nothing = 1")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    corpus = Corpus.load([house.detections], disable=["one_thing"])
+
+    assert detect_queued(lake=house.lake, state=house.state, corpus=corpus, now=NOW) == DetectReport()
+    assert house.state.queue.depth() == 0
+
+
+def test_what_reads_alerts_looks_again_when_a_detection_that_failed_is_mended(house: House) -> None:
+    good = write_detection(house.detections, "good_one")
+    bad = write_detection(house.detections, "bad_one", sql=SELECT + "WHERE nothing = 1")
+    write_detection(house.detections, "both", more='-- lookback = "1h"\n', sql=BOTH)
+    report = house.load(record("CreateUser", "10:00:00", "a"))
+    assert (report.detect.failed, report.alerts, house.state.queue.depth()) == (("bad_one",), 1, 2)
+
+    bad.write_text(good.read_text().replace("Good One", "Bad One"))
+    _detect(house)
+
+    assert {alert.detection for alert in house.state.alerts.list()} == {"good_one", "bad_one", "both"}
     assert house.state.queue.depth() == 0
 
 

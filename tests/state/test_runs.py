@@ -90,9 +90,9 @@ def test_a_commit_queues_its_detections_oldest_batch_first(state: State) -> None
     new = sync(state, [file(2)], LATER)
 
     assert state.queue.pending() == [
-        QueueEntry(old.batch_id, "iam", 0, None, True),
-        QueueEntry(old.batch_id, "root", 0, None, True),
-        QueueEntry(new.batch_id, "d", 0, None, False),
+        QueueEntry(old.batch_id, "iam", 0, None, True, NOW),
+        QueueEntry(old.batch_id, "root", 0, None, True, NOW),
+        QueueEntry(new.batch_id, "d", 0, None, False, LATER),
     ]
     assert state.queue.depth() == 3
 

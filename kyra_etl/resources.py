@@ -49,6 +49,11 @@ def flows_root() -> Path:
     return _folder("flows").parent
 
 
+def pull_flows() -> dict[str, str]:
+    """The pull step of `prefect.yaml`: a worker takes the flows of its own installation, whoever deployed them."""
+    return {"directory": str(flows_root())}
+
+
 def _folder(relative: str) -> Path:
     folder = root() / relative
     if not folder.is_dir():

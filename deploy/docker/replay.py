@@ -1,7 +1,8 @@
 """The image's steps without an engine: `make image` replays the Dockerfile below a folder of its own.
 
 Packages are fetched as pip is set up here, so PIP_NO_INDEX and PIP_FIND_LINKS make it work offline. `COPY . .` takes
-what is committed. The image's user is left out: all runs as whoever starts it. The health check has to succeed at last.
+what is committed. The image's user and Debian's packages are left out: all runs as whoever starts it, on what there is.
+The health check has to succeed at last.
 """
 
 from __future__ import annotations
@@ -53,8 +54,14 @@ def replay(root: Path) -> None:
             subprocess.run(["tar", "-x"], cwd=folder, check=True, input=files)
         elif instruction == "COPY" and not image:
             (folder / argument.split()[0]).write_bytes((ROOT / argument.split()[0]).read_bytes())
+        elif instruction == "COPY" and not argument.startswith("--from"):
+            source, target = argument.split()
+            (root / target.lstrip("/")).parent.mkdir(parents=True)
+            shutil.copy(ROOT / source, root / target.lstrip("/"))
         elif instruction == "RUN" and argument.startswith("useradd "):
             home.mkdir(parents=True)
+        elif instruction == "RUN" and argument.startswith("apt-get "):
+            pass
         elif instruction == "RUN":
             command = here.replace("python -m", f"{sys.executable} -m", 1) if here.startswith("python ") else here
             subprocess.run(shlex.split(command), cwd=folder, env=env, check=True)

@@ -13,6 +13,7 @@ import pytest
 import typer.main
 import yaml
 
+from kyra_etl import resources
 from kyra_etl.cli import app
 from kyra_etl.config import SETTINGS
 
@@ -72,6 +73,19 @@ def test_services_wait_for_healthy_ones_and_none_runs_as_root_or_listens_abroad(
             assert config["source"] in compose["configs"]
     assert services["metrics"]["command"][0] in VERBS
     assert "flows.deployments" in services["runner"]["entrypoint"][-1]
+
+
+def test_compose_keeps_what_is_large_off_memory_and_passwords_out_of_addresses(compose: dict[str, Any]) -> None:
+    for name in ("runner", "metrics"):
+        service = compose["services"][name]
+        mounted = {volume.split(":")[1] for volume in service["volumes"]}
+        assert service["tmpfs"] == ["/tmp"]
+        assert service["environment"]["TMPDIR"] in mounted, "/tmp is memory, and a lake on S3 is staged in TMPDIR"
+    for service in compose["services"].values():
+        environment = service.get("environment", {})
+        for address in (value for value in environment.values() if "postgresql" in value):
+            assert "PASSWORD" not in address, "one with @ or / would break the address"
+            assert "POSTGRES_PASSWORD" in environment["PGPASSWORD"]
 
 
 def test_what_compose_asks_for_is_in_the_example_of_its_settings() -> None:
@@ -134,3 +148,30 @@ def test_values_for_prefects_charts_name_the_pool_of_prefect_yaml() -> None:
     assert {worker["config"]["workPool"]} == pools
     assert worker["containerSecurityContext"]["runAsNonRoot"] is True
     assert yaml.safe_load((DEPLOY / "helm/prefect-server.yaml").read_text())["server"]["replicaCount"] == 1
+
+
+def test_prefects_chart_for_workers_can_start_the_image_and_what_it_writes_is_mounted() -> None:
+    image = (DEPLOY / "docker/Dockerfile").read_text().partition("\nFROM python")[2]
+    worker = yaml.safe_load((DEPLOY / "helm/prefect-worker.yaml").read_text())["worker"]
+    mounts = {one["mountPath"] for one in worker["extraVolumeMounts"]}
+
+    # What the chart's templates/deployment.yaml has for a command: tini -g -- entrypoint, then the worker's arguments.
+    assert "apt-get install --yes --no-install-recommends tini" in image
+    assert "COPY deploy/docker/entrypoint.sh /opt/prefect/entrypoint.sh" in image
+    started = subprocess.run([DEPLOY / "docker/entrypoint.sh", "echo", "a worker's", "start"], capture_output=True)
+    assert started.stdout == b"a worker's start\n"
+
+    user = re.search(r"useradd --uid (\d+)", image)
+    contexts = worker["podSecurityContext"], worker["containerSecurityContext"]
+    assert user is not None
+    assert {context["runAsUser"] for context in contexts} == {int(user[1])}
+    assert worker["containerSecurityContext"]["readOnlyRootFilesystem"] is True
+    assert set(re.findall(r"^VOLUME (\S+)$", image, re.MULTILINE)) == mounts
+    assert {one["name"] for one in worker["extraVolumeMounts"]} == {one["name"] for one in worker["extraVolumes"]}
+
+
+def test_workers_take_the_flows_of_their_own_installation() -> None:
+    steps = yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"]
+
+    assert steps == [{"kyra_etl.resources.pull_flows": {}}]
+    assert (Path(resources.pull_flows()["directory"]) / "flows/sync.py").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -44,11 +45,11 @@ class Own:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or "null")
 
-    def prefect(self, *arguments: str) -> None:
-        """`prefect …`, in this folder, as whoever runs the server does it."""
+    def prefect(self, folder: Path, *arguments: str) -> None:
+        """`prefect …` in a folder, as whoever runs the server does it."""
         command = [sys.executable, "-m", "prefect", *arguments]
-        env = {**self.env, "PWD": str(ROOT)}
-        ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+        env = {**self.env, "PWD": str(folder)}
+        ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
     def end(self) -> None:
@@ -86,12 +87,15 @@ def test_prefect_yaml_deploys_to_a_server_of_ones_own_and_a_worker_syncs(
     put(tmp_path / "bucket", TODAY, "one", {}, {})
     with State.open(str(kyra_home / "state.db")) as state:
         state.integrations.add(Integration("acme", (tmp_path / "bucket").as_uri(), account_id=ACCOUNT), state.now())
-    before = (ROOT / "prefect.yaml").read_bytes()
+    theirs = tmp_path / "theirs"  # whoever deploys has a checkout the worker's machine does not
+    shutil.copytree(ROOT / "flows", theirs / "flows")
+    shutil.copy(ROOT / "prefect.yaml", theirs)
 
-    own.prefect("work-pool", "create", "kyra", "--type", "process")
-    own.prefect("--no-prompt", "deploy", "--all")
+    own.prefect(theirs, "work-pool", "create", "kyra", "--type", "process")
+    own.prefect(theirs, "--no-prompt", "deploy", "--all")
 
-    assert (ROOT / "prefect.yaml").read_bytes() == before
+    assert (theirs / "prefect.yaml").read_bytes() == (ROOT / "prefect.yaml").read_bytes()
+    shutil.rmtree(theirs)
     found = {one["name"]: one for one in own.ask("deployments/filter", {})}
     assert {name: [each["schedule"]["cron"] for each in one["schedules"]] for name, one in found.items()} == {
         "sync": ["*/5 * * * *"],
@@ -103,7 +107,7 @@ def test_prefect_yaml_deploys_to_a_server_of_ones_own_and_a_worker_syncs(
 
     own.ask(f"deployments/{found['sync']['id']}/pause_deployment", {})  # or one that is due might do the work
     run = own.ask(f"deployments/{found['sync']['id']}/create_flow_run", {"parameters": {"integration": "acme"}})["id"]
-    own.prefect("worker", "start", "--pool", "kyra", "--run-once", "--install-policy", "never")
+    own.prefect(tmp_path, "worker", "start", "--pool", "kyra", "--run-once", "--install-policy", "never")
 
     state = own.ask(f"flow_runs/{run}")["state"]
     assert (state["type"], state["message"]) == (

@@ -76,7 +76,7 @@ def _runner(settings: Config) -> TaskRunner[Any]:
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError:
-        raise ConfigError('task_runner = "dask" needs Dask.', "Run: pip install 'kyra-etl[dask]'") from None
+        raise ConfigError('task_runner = "dask" needs Dask.', "Run: pip install distributed prefect-dask") from None
     if settings.dask_address is not None:
         return DaskTaskRunner(address=settings.dask_address)
     local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}

@@ -104,6 +104,14 @@ def _place(value: Any, base: Path) -> str:
     return text if "://" in text else str((base / Path(text).expanduser()).absolute())
 
 
+def _database(value: Any, base: Path) -> str:
+    """A place; SQLAlchemy would look for sqlite:///state.db in the folder of whoever runs."""
+    text, scheme = _text(value, base), "sqlite:///"
+    path = text.removeprefix(scheme)
+    relative = path != text and path and not path.startswith(("/", ":", "file:"))
+    return f"{scheme}{_place(path, base)}" if relative else _place(text, base)
+
+
 def _whole(least: int, most: int) -> Callable[[Any, Path], int]:
     def parse(value: Any, base: Path) -> int:
         wanted = f"a whole number from {least} to {most}"
@@ -155,7 +163,7 @@ _BOUNDS: tuple[tuple[str, str, int, int], ...] = (
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("lake", "The lake: a folder, or s3://bucket/prefix (default <KYRA_HOME>/lake)", _place),
-    Setting("state_url", "The state database: a file, or postgresql://… (default <KYRA_HOME>/state.db)", _place),
+    Setting("state_url", "The state database: a file, or postgresql://… (default <KYRA_HOME>/state.db)", _database),
     Setting("aws_endpoint_url", "Address that stands in for AWS when log files are collected", _text),
     Setting("lake_endpoint_url", "Address of the S3 that holds the lake, if it is not AWS's", _text),
     Setting("lake_region", "Region of the lake's bucket", _text),

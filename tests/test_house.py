@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,6 +171,32 @@ def test_the_development_lock_adds_to_the_runtime_lock_and_changes_nothing_in_it
     )
 
     assert runtime <= development
+
+
+FROM_AN_INDEX = re.compile(r"\b(pipx?|uvx?)\b.*\b(install|run)\b.*[ '\"]kyra-etl\b")
+
+
+def test_nobody_is_sent_to_an_index_for_a_package_that_is_not_released_there() -> None:
+    """Somebody else may publish under the name; a checkout or a wheel of ours is what there is."""
+    told = []
+    for path in [*MODULES, *DOCUMENTS, ROOT / "Makefile", *ROOT.glob("deploy/**/*.*")]:
+        told += [
+            f"{relative(path)}: {line.strip()}" for line in path.read_text().splitlines() if FROM_AN_INDEX.search(line)
+        ]
+
+    assert told == []
+
+
+def test_remedies_that_name_packages_name_those_of_the_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        name: {re.split(r"[>=<]", each)[0] for each in project["optional-dependencies"][name]}
+        for name in ("postgres", "dask")
+    }
+    said = "".join((ROOT / name).read_text() for name in ("kyra_etl/state/database.py", "flows/spread.py"))
+
+    found = [set(each.replace("'", "").split()) for each in re.findall(r"Run: pip install ([^\"]+)\"", said)]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, extras.values()))
 
 
 # ── documents ──

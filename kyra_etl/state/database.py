@@ -31,7 +31,7 @@ CHUNK = 500
 """Values in one IN (…) list."""
 
 _WRITER_LOCK = 0x6B797261  # "kyra": the advisory lock that makes PostgreSQL have one writer at a time
-_FORMS = "Use sqlite:///path/to/state.db or postgresql://user:password@host/database."
+_FORMS = "Use the path of a file, such as /srv/kyra/state.db, or postgresql://user:password@host/database."
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Database:
             )
         except ImportError as error:
             raise StateError(
-                "PostgreSQL as state database needs the driver psycopg.", "Run: pip install 'kyra-etl[postgres]'"
+                "PostgreSQL as state database needs the driver psycopg.", "Run: pip install 'psycopg[binary]'"
             ) from error
         if self._postgres:
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)

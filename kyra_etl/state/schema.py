@@ -40,7 +40,7 @@ def _revision(connection: Connection, database: Database) -> str | None:
         raise StateError(
             f"The state database {database.where} was made by a newer kyra-etl "
             f"(schema {revision}; this version knows up to {REVISIONS[-1]}).",
-            "Upgrade with: pip install --upgrade kyra-etl",
+            "Bring this machine to the version of the others, as it was installed: docs/operations.md, Upgrades.",
         )
     return revision
 

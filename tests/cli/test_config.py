@@ -48,6 +48,15 @@ def test_relative_paths_start_at_the_file_or_the_working_folder(
 
     assert load(home, 'lake = "data"').lake == str(home / "data")
     assert load(home, KYRA_LAKE="data").lake == str(tmp_path / "data")
+    assert load(home, 'state_url = "sqlite:///books.db"').state_url == f"sqlite:///{home}/books.db"
+    assert load(home, KYRA_STATE_URL="sqlite:///books.db").state_url == f"sqlite:///{tmp_path}/books.db"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////srv/kyra/state.db", "sqlite:///:memory:", "postgresql://db/kyra", "sqlite://"]
+)
+def test_addresses_that_depend_on_no_folder_stay_as_they_are(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, f'state_url = "{url}"').state_url == url
 
 
 def test_detections_are_set_up_by_tables(tmp_path: Path) -> None:

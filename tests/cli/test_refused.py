@@ -175,7 +175,7 @@ def test_state_that_a_newer_host_has_brought_forward_is_left_alone(prod: Kyra, k
         ran = prod(*command)
         assert ran.code == 1, (command, ran)
         assert "was made by a newer kyra-etl (schema 9999" in ran.error
-        assert "pip install --upgrade kyra-etl" in ran.error
+        assert "Bring this machine to the version of the others" in ran.error
     assert list(connection.iterdump()) == before
     connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{schema.REVISIONS[-1]}'")
     connection.close()

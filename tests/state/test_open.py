@@ -58,7 +58,9 @@ def test_a_database_of_a_newer_version_is_refused(empty_url: str) -> None:
     with State.open(empty_url) as state, state._database.write() as connection:
         connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
 
-    with pytest.raises(StateError, match=r"made by a newer kyra-etl .schema 9999.*pip install --upgrade"):
+    with pytest.raises(
+        StateError, match=r"made by a newer kyra-etl .schema 9999.*Bring this machine to the version of the others"
+    ):
         State.open(empty_url)
 
 
@@ -167,7 +169,7 @@ def test_a_wrong_address_is_explained_without_its_password(url: str, says: str) 
     with pytest.raises(StateError, match=says) as caught:
         State.open(url)
 
-    assert "sqlite:///path/to/state.db or postgresql://" in str(caught.value)
+    assert "such as /srv/kyra/state.db, or postgresql://" in str(caught.value)
     assert "hush" not in str(caught.value)
 
 
@@ -269,5 +271,5 @@ def test_threads_share_an_open_database(state: State) -> None:
 def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
 
-    with pytest.raises(StateError, match=r"pip install 'kyra-etl\[postgres\]'"):
+    with pytest.raises(StateError, match=r"pip install 'psycopg\[binary\]'"):
         State.open("postgresql://me:hush@host/db")

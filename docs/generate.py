@@ -33,6 +33,26 @@ def columns(relation: str) -> str:
     return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows])
 
 
+def tables() -> str:
+    """The records of our own that lie beside `events/`: a table of columns each."""
+    from kyra_etl.lake.tables import TABLES, meaning
+
+    types = {
+        "timestamp[us]": "timestamp",
+        "date32[day]": "date",
+        "bool": "boolean",
+        "list<item: string>": "list of strings",
+    }
+    parts = []
+    for table, schema in TABLES.items():
+        rows = [
+            f"| `{field.name}` | {types.get(str(field.type), str(field.type))} | {text(meaning(table, field.name))} |"
+            for field in schema
+        ]
+        parts += [f"### `{table}`", "\n".join(["| column | type | meaning |", "|---|---|---|", *rows])]
+    return "\n\n".join(parts)
+
+
 def settings() -> str:
     """Every setting: key of kyra.toml, variable, meaning, default."""
     from kyra_etl.config import SETTINGS
@@ -287,6 +307,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "events": lambda: columns("events"),
     "activity": lambda: columns("activity"),
     "malformed": lambda: columns("malformed"),
+    "tables": tables,
     "settings": settings,
     "commands": commands,
     "metrics": metrics,

@@ -114,7 +114,14 @@ def test_blocks_without_a_language_are_drawings_and_hold_no_command() -> None:
 
 
 def test_what_blocks_need_is_nothing_a_test_could_have() -> None:
-    assert {block.needs for block in blocks() if block.needs} <= {"AWS", "Docker", "DuckDB's shell", "half an hour"}
+    assert {block.needs for block in blocks() if block.needs} <= {
+        "AWS",
+        "Docker",
+        "DuckDB's shell",
+        "Kubernetes",
+        "root",
+        "half an hour",
+    }
 
 
 @pytest.mark.slow

@@ -118,6 +118,31 @@ def test_units_are_complete_and_run_verbs_that_exist(path: Path) -> None:
     assert service["NoNewPrivileges"] == "yes"
 
 
+def test_the_documents_make_what_the_units_need_as_the_image_does() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    made = page.partition("### systemd")[2].partition("### Compose")[0]
+    services = [path.read_text() for path in UNITS if path.suffix == ".service"]
+
+    for text in services:
+        assert f" {re.search(r'^User=(.+)$', text, re.MULTILINE)[1]}\n" in made.partition("useradd ")[2]  # type: ignore[index]
+        home, program = re.search(r"^ExecStart=(/opt/kyra)/bin/(kyra) ", text, re.MULTILINE).groups()  # type: ignore[union-attr]
+        assert f"python3 -m venv {home}\n" in made
+        assert f"exec {home}/bin/{program} " in made, "by hand as by the unit"
+        assert "KYRA_HOME=%S/kyra" in text
+        assert "KYRA_HOME=/var/lib/kyra " in made
+    steps = re.findall(r"/opt/kyra/bin/pip install .+", (DEPLOY / "docker/Dockerfile").read_text())
+    assert re.findall(r"/opt/kyra/bin/pip install .+", made) == steps
+
+
+def test_what_is_run_inside_compose_names_a_service_of_it(compose: dict[str, Any]) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    asked = re.findall(r"docker compose exec (?:-T )?(\w+) (\w+) (\w*)", page)
+
+    assert {service for service, _, _ in asked} == {"runner"} <= set(compose["services"])
+    assert {verb for _, program, verb in asked if program == "kyra"} <= VERBS
+    assert "KYRA_STATE_URL" in compose["services"]["runner"]["environment"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_systemd_has_nothing_to_say_about_the_units(path: Path) -> None:

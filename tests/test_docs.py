@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kyra_etl import config, resources
+from kyra_etl import config, prices, resources
 from kyra_etl.cases import load_cases, run_cases
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.lake import tables
@@ -196,3 +196,28 @@ def test_every_folder_of_the_lake_is_described() -> None:
     used = {f"{table}.{column}" for table, schema in tables.TABLES.items() for column in schema.names}
     assert {name for name in tables.MEANINGS if "." in name} <= used
     assert {name for name in tables.MEANINGS if "." not in name} <= {name.partition(".")[2] for name in used}
+
+
+def test_the_bill_of_a_large_day_adds_up_at_the_prices_of_the_table() -> None:
+    page = (ROOT / "docs/scaling.md").read_text()
+    usd = prices.table().usd
+    rows = re.findall(r"^\| .+ \| ([\d,]+) \| `(\w+)` \| ([\d.]+) \|$", page, re.MULTILINE)
+    kept = re.search(r"([\d,]+) GB × \$([\d.]+) a month ÷ 30 \| \| \| ([\d.]+) \|", page)
+    products = re.findall(r"^\|.*\| ([\d,]+)[a-z ]* × (\d+)(?: files × (\d+))? \| ([\d,]+) \|", page, re.MULTILINE)
+
+    def number(text: str) -> int:
+        return int(text.replace(",", "") or 1)
+
+    assert len(rows) == 7
+    for requests, price, dollars in rows:
+        assert round(number(requests) * usd[price], 2) == float(dollars), price
+    assert len(products) == 4
+    for first, second, third, requests in products:
+        assert number(first) * number(second) * number(third) == number(requests)
+    assert kept is not None
+    assert float(kept[2]) == usd["s3_gb_month"]
+    assert round(number(kept[1]) * float(kept[2]) / 30, 2) == float(kept[3])
+    total = sum(float(dollars) for *_, dollars in rows) + float(kept[3])
+    assert f"${total:.0f} a day" in page
+    lake = sum(float(dollars) for *_, dollars in rows[3:])
+    assert f"${lake / 12:.0f} in place of ${lake:.0f}" in page

@@ -12,6 +12,7 @@ import http.client
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,7 +37,7 @@ STEADY_AFTER = 30.0
 STOPS_WITHIN = 15.0
 """Seconds a child may take to end before it is killed."""
 LOG_BYTES = 20 * 2**20
-"""A larger log is put aside, as serve.log.1, at the next start."""
+"""A larger log is put aside as serve.log.1, in place of the one before."""
 FOREIGN = ("PREFECT_PROFILE", "PREFECT_API_", "PREFECT_SERVER_DATABASE_")
 """Variables of a Prefect the user may have elsewhere; ours is another one."""
 
@@ -107,6 +108,7 @@ def _watch(server: Child, helpers: Sequence[Child], port: int) -> NoReturn:
     answered = time.monotonic()
     while True:
         time.sleep(1)
+        _put_aside(Path(server.output.name))
         if server.revive():
             answered = time.monotonic()
         if _answers(port):
@@ -276,9 +278,7 @@ def _opened(path: Path) -> IO[bytes]:
 @contextmanager
 def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
     """The one log file, for the children's output and our own lines, which also go to standard error."""
-    with suppress(OSError):
-        if path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_name(path.name + ".1"))
+    _put_aside(path)
     with _opened(path) as output:
         stamped, plain = logging.FileHandler(path), logging.StreamHandler()
         lines = logging.Formatter("%(asctime)s | %(levelname)-7s | serve - %(message)s")
@@ -295,6 +295,14 @@ def _log_file(path: Path, *, is_json: bool = False) -> Iterator[IO[bytes]]:
                 log.removeHandler(handler)
                 with suppress(OSError):  # the disk is full
                     handler.close()
+
+
+def _put_aside(path: Path) -> None:
+    """Copy a log that has grown too large, and empty it: whoever writes goes on appending to the file that is open."""
+    with suppress(OSError):
+        if path.stat().st_size > LOG_BYTES:
+            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            os.truncate(path, 0)
 
 
 def _span(seconds: int) -> str:

@@ -87,7 +87,7 @@ PORTS = {"STATE_URL": "{home}/its.db", "SERVE_PORT": "4977", "METRICS_PORT": "49
 @pytest.mark.parametrize(
     ("settings", "code", "says"),
     [
-        ({"STATE_URL": "mysql://db/kyra"}, 1, "The state database cannot be 'mysql'. Use sqlite:///path"),
+        ({"STATE_URL": "mysql://db/kyra"}, 1, "The state database cannot be 'mysql'. Use the path of a file"),
         ({"STATE_URL": "postgresql://kyra:word@127.0.0.1:9/kyra"}, 1, "127.0.0.1:9/kyra cannot be reached"),
         ({"STATE_URL": "{home}/newer.db"}, 1, "newer.db was made by a newer kyra-etl (schema 9999"),
         ({"STATE_URL": "{home}/kyra.toml"}, 1, "kyra.toml is not a database, or is damaged. Check the path"),
@@ -235,6 +235,27 @@ def test_a_full_disk_leaves_the_terminal_its_lines(tmp_path: Path, capsys: pytes
         serve.log.info("Starting.")
 
     assert capsys.readouterr().err == "Starting.\n"
+
+
+def test_a_log_does_not_grow_without_end_while_children_write_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "LOG_BYTES", 1000)
+    path, aside = tmp_path / "serve.log", tmp_path / "serve.log.1"
+    with serve._log_file(path) as output:
+        writing = ["sh", "-c", "while read line; do echo $line; done"]
+        with subprocess.Popen(writing, stdin=subprocess.PIPE, stdout=output, text=True, bufsize=1) as child:
+            assert child.stdin is not None
+            for turn in range(3):
+                child.stdin.write(f"{turn} {'x' * 1200}\n")
+                assert wait_for(lambda: path.stat().st_size > 1000)
+                serve._put_aside(path)
+                assert (path.stat().st_size, aside.read_text()[:2]) == (0, f"{turn} ")
+            child.stdin.write("and on\n")
+            assert wait_for(lambda: path.stat().st_size > 0)
+        serve.log.info("Stopping.")
+
+    assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["and on", "Stopping."]
 
 
 def test_one_home_is_served_once(tmp_path: Path) -> None:

@@ -25,9 +25,8 @@ def main() -> int:
     chosen = said.parts or list(PARTS)
     if not said.data.is_dir():
         chosen = [name for name in chosen if name in WITHOUT_DATA]
-        print(
-            f"{said.data} is not there: only what needs no public records is measured (docs/evaluation.md has where they are).\n"
-        )
+        print(f"{said.data} is not there: only what needs no public records is measured.")
+        print("Where they are published: docs/evaluation.md.\n")
 
     corpus = Corpus.load([resources.detections_dir()])
     done, missed = [], 0

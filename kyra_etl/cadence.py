@@ -33,8 +33,11 @@ EVERY: dict[Tier, timedelta] = {
     "cold": timedelta(hours=1),
     "neighbour": timedelta(hours=24),
 }
-EXPLORE_EVERY = timedelta(hours=1)
-"""How often a known account is searched for new regions in a large bucket; accounts are looked for in every run."""
+EXPLORE_EVERY, EXPLORE_AGAIN = timedelta(hours=1), timedelta(minutes=15)
+"""How often a known account is searched for new regions in a large bucket, and one that refused to be.
+
+Accounts are looked for in every run.
+"""
 
 RECHECK_EVERY, RECHECK_DAYS = timedelta(hours=1), 3
 SWEEP_EVERY, SWEEP_DAYS = timedelta(hours=24), 35
@@ -58,9 +61,9 @@ def tier(folder: Folder, now: datetime) -> Tier:
 
 
 def due_at(folder: Folder, now: datetime, *, small: bool) -> datetime:
-    """When the folder is to be listed again: the earlier, the more urgent."""
+    """When the folder is to be listed again: the earlier, the more urgent. One that refused has had its turn then."""
     every = EVERY["hot"] if small else EVERY[tier(folder, now)]
-    return _after(folder.listed_at, every, now)
+    return max(_after(folder.listed_at, every, now), _after(folder.refused_at, timedelta(0), now))
 
 
 def is_due(at: datetime, now: datetime) -> bool:
@@ -70,7 +73,8 @@ def is_due(at: datetime, now: datetime) -> bool:
 
 def explore_at(account: Folder, now: datetime, *, small: bool) -> datetime:
     """When an account's folder is to be searched for kinds and regions again."""
-    return _after(account.listed_at, timedelta(0) if small else EXPLORE_EVERY, now)
+    every, again = (timedelta(0), timedelta(0)) if small else (EXPLORE_EVERY, EXPLORE_AGAIN)
+    return max(_after(account.listed_at, every, now), _after(account.refused_at, again, now))
 
 
 def is_owed(last: datetime | None, every: timedelta, now: datetime) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -34,7 +34,7 @@ SMALL_BUCKET = 200
 """Regions' folders up to which everything is listed in every run: some 30 cents a day at five minutes' pace."""
 
 PATIENCE = 10
-"""Folders in a row that cannot be listed, after which the rest is not tried either."""
+"""Folders in a row that cannot be listed, after which the bucket is asked whether it answers at all."""
 
 
 def discover(
@@ -124,15 +124,14 @@ class _Search:
         used = self.state.ledger.list_requests(self.integration.name, self._now.date()).get(self._now.date(), 0)
         self._allowance = cadence.allowance(self.limits, used, self._now)
         self._lock = threading.Lock()
-        self._counted = self._promised = self._failures = self._successes = self._linked = 0
+        self._counted = self._promised = self._failures = self._linked = 0
         self._logs: list[LogFile] = []
         self._done: list[Folder] = []
 
     def sync(self) -> Found:
         folders = self._regions(self._may_go_on)
         small = self._is_small()
-        due = sorted((cadence.due_at(one, self._now, small=small), one.folder) for one in folders)
-        owed = [self._known[folder] for at, folder in due if cadence.is_due(at, self._now)]
+        owed = self._owed((one, cadence.due_at(one, self._now, small=small)) for one in folders)
         self.progress.stage("Listing", len(owed))
         self._list(self._affordable(owed))
         return self.found
@@ -145,7 +144,7 @@ class _Search:
             if self._linked >= self.limits.backfill_files:
                 self._linked = 0
                 yield self.found
-        self._end()
+        self._hand_over()
         yield self.found
 
     def survey(self, window: Window, accounts: Collection[str] | None) -> tuple[Found, dict[date, Surveyed]]:
@@ -162,7 +161,7 @@ class _Search:
                     else:
                         day.files, day.bytes = day.files + 1, day.bytes + log.size
             self._logs = []
-        self._end()
+        self._hand_over()
         return self.found, by_day
 
     def _day_tasks(self, window: Window, accounts: Collection[str] | None) -> Iterator[Task]:
@@ -171,7 +170,7 @@ class _Search:
         days = window.days()
         self.progress.stage("Listing", len(chosen) * len(days))
         tasks = (Task(one, keys.day_folder(one.folder, day), keeps=False) for day in days for one in chosen)
-        return itertools.takewhile(lambda _: self._failures < PATIENCE, tasks)
+        return itertools.takewhile(lambda _: self._answers(), tasks)
 
     # ── what there is ──
 
@@ -181,10 +180,11 @@ class _Search:
         Accounts are looked for in every run, their regions when that is due.
         """
         self.progress.stage("Discovering")
-        accounts = set(self._accounts()) if may_go_on() else set(self._known)
+        known = (folder for folder, one in self._known.items() if one.kind == ACCOUNT)
+        accounts = set(self._accounts() if may_go_on() else known)
         small = self._is_small()
-        due = sorted((self._explore_at(folder, small), folder) for folder in accounts)
-        owed = deque(folder for at, folder in due if cadence.is_due(at, self._now))
+        due = ((one, cadence.explore_at(one, self._now, small=small)) for one in map(self._account, accounts))
+        owed = deque(self._owed(due))
         with ThreadPoolExecutor(self.limits.list_threads, thread_name_prefix="explore") as pool:
             while owed and may_go_on():
                 some = [owed.popleft() for _ in range(min(len(owed), self.limits.list_threads * 4))]
@@ -202,35 +202,37 @@ class _Search:
             elif keys.is_organization_folder(folder):
                 yield from (inner for inner in self._folders(folder) if keys.account_of_folder(inner))
 
-    def _explore_at(self, folder: str, small: bool) -> datetime:
-        known = self._known.get(folder)
-        return datetime.min if known is None else cadence.explore_at(known, self._now, small=small)
+    def _account(self, folder: str) -> Folder:
+        return self._known.get(folder) or Folder(folder, keys.account_of_folder(folder) or "", found_at=self._now)
 
-    def _explore(self, account_folder: str) -> list[Folder]:
+    def _explore(self, account: Folder) -> list[Folder]:
         """An account's own folder and those of its regions, asked for: no two accounts need have the same.
 
         Folders of other services are passed over.
         """
-        account = keys.account_of_folder(account_folder) or ""
-        found = [Folder(account_folder, account, found_at=self._now, listed_at=self._now)]
+        found = [replace(account, listed_at=self._now)]
         try:
-            for kind_folder in self._folders(account_folder):
+            for kind_folder in self._folders(account.folder):
                 kind = _last(kind_folder)
                 if kind.startswith(LOGS):
                     found += [
-                        Folder(folder, account, _last(folder), kind, self._now) for folder in self._folders(kind_folder)
+                        Folder(folder, account.account, _last(folder), kind, self._now)
+                        for folder in self._folders(kind_folder)
                     ]
         except CollectError as problem:
             with self._lock:
                 self._failed(problem)
-            return []
+            return [replace(account, refused_at=self._now)]
         with self._lock:
-            self._successes += 1
+            self._failures = 0
         return found
 
     def _folders(self, prefix: str) -> list[str]:
-        folders = list(self.bucket.folders(prefix))
-        self._count(cadence.requests_for(len(folders)))
+        folders: list[str] = []
+        try:
+            folders.extend(self.bucket.folders(prefix))
+        finally:
+            self._count(cadence.requests_for(len(folders)))
         return folders
 
     def _remember(self, folders: list[Folder]) -> None:
@@ -242,6 +244,11 @@ class _Search:
         return sum(folder.kind != ACCOUNT for folder in self._known.values()) <= SMALL_BUCKET
 
     # ── what of it is listed ──
+
+    def _owed(self, due: Iterable[tuple[Folder, datetime]]) -> list[Folder]:
+        """Those of the folders, each with when it is due, that are due now, the longest neglected first."""
+        owed = {(at, one.folder): one for one, at in due if cadence.is_due(at, self._now)}
+        return [owed[turn] for turn in sorted(owed)]
 
     def _affordable(self, owed: list[Folder]) -> Iterator[Task]:
         """One task after the other while the budgets last, the most overdue folder first."""
@@ -257,9 +264,19 @@ class _Search:
     def _may_go_on(self) -> bool:
         return (
             self.found.requests + self._promised < self._allowance
-            and self._failures < PATIENCE
+            and self._answers()
             and self.clock() < self._started + timedelta(seconds=self.limits.list_seconds)
         )
+
+    def _answers(self) -> bool:
+        """Whether the bucket still does. Where many folders in a row refuse, its root tells if it is only they."""
+        if self._failures >= PATIENCE:
+            try:
+                self._folders(keys.logs_root(self.integration.prefix))
+            except CollectError:
+                return False
+            self._failures = 0
+        return True
 
     def _task(self, folder: Folder) -> Task:
         """Where a folder's listing begins, and which of its times it brings up to date."""
@@ -276,12 +293,7 @@ class _Search:
             self._take(page)
             if len(self._logs) >= PAGE or len(self._done) >= PAGE:
                 self._hand_over()
-        self._end()
-
-    def _end(self) -> None:
         self._hand_over()
-        if self.found.problem is not None and not self._successes:
-            raise self.found.problem
 
     def _take(self, page: Page) -> None:
         self.found.listed += page.listed
@@ -294,8 +306,9 @@ class _Search:
         self._count(cadence.requests_for(page.seen.listed))
         if page.problem is not None:
             self._failed(page.problem)
+            if page.task.keeps:
+                self._done.append(replace(page.task.folder, refused_at=self._now))
             return
-        self._successes += 1
         self._failures = 0
         if page.task.keeps:
             self._done.append(self._listed(page.task, page.seen))

@@ -125,6 +125,8 @@ class Folder:
     """The most day folders seen at a time."""
     usual_pause: float | None = None
     """Seconds of the longest pause between deliveries that its last thorough look through saw: its habit."""
+    refused_at: datetime | None = None
+    """When it last could not be listed."""
 
     @property
     def is_logs(self) -> bool:

@@ -395,7 +395,7 @@ def test_status_tells_what_listing_takes_and_costs(state: State) -> None:
 
 
 @pytest.mark.usefixtures("large")
-def test_a_folder_that_cannot_be_listed_keeps_no_other_from_it_and_is_tried_first_next_time(state: State) -> None:
+def test_a_folder_that_cannot_be_listed_keeps_no_other_from_it_and_is_tried_again(state: State) -> None:
     bucket = Memory()
     for account in range(30):
         bucket.put(key(region(account), NOW.date(), "a"))
@@ -408,21 +408,104 @@ def test_a_folder_that_cannot_be_listed_keeps_no_other_from_it_and_is_tried_firs
     bucket.refused.clear()
     bucket.clock += timedelta(minutes=5)
     assert listed(bucket, state).problem is None
-    assert known(state) == 30
+    assert known(state) == 29
+    bucket.clock += timedelta(minutes=10)
+    assert listed(bucket, state).problem is None
+    assert known(state) == 30, "an account that may not be searched is tried every quarter of an hour"
 
 
-def test_a_bucket_that_refuses_everything_is_given_up_early(state: State) -> None:
+@pytest.mark.parametrize("threads", [1, 16])
+def test_however_many_accounts_refuse_to_be_searched_the_others_are_listed(state: State, threads: int) -> None:
     bucket = Memory()
+    for account in range(90):
+        bucket.put(key(region(account), NOW.date(), "a"))
+    bucket.refused = {f"AWSLogs/{account:012d}/": AccessError("no") for account in range(60)}
+
+    assert str(listed(bucket, state, Limits(list_threads=threads)).problem) == "no"
+
+    assert known(state) == 30
+    bucket.refused.clear()
+    bucket.clock += timedelta(minutes=5)
+    listed(bucket, state)
+    assert known(state) == 90
+
+
+@pytest.mark.parametrize("threads", [1, 16])
+def test_however_many_regions_refuse_to_be_listed_the_others_are(state: State, threads: int) -> None:
+    bucket = Memory()
+    for account in range(100):
+        bucket.put(key(region(account), NOW.date(), "a"))
+    bucket.refused = {region(account): AccessError("no") for account in range(50)}
+
+    found = listed(bucket, state, Limits(list_threads=threads))
+
+    assert (str(found.problem), known(state), found.waiting) == ("no", 50, 0)
+
+
+def test_a_backfill_lists_what_it_can_however_many_regions_refuse(state: State) -> None:
+    bucket = Memory()
+    for account in range(100):
+        bucket.put(key(region(account), NOW.date(), "a"))
+    bucket.refused = {f"{region(account)}2026/03/10/": AccessError("no") for account in range(50)}
+    midnight = datetime(2026, 3, 10)
+    *_, found = discover.discover_days(
+        state.runs.start("backfill", "acme", NOW),
+        ACME,
+        Window(midnight, midnight + timedelta(days=1)),
+        bucket=bucket,
+        state=state,
+        limits=Limits(list_threads=4),
+        clock=lambda: NOW,
+        progress=Silent(),
+    )
+
+    assert (str(found.problem), known(state)) == ("no", 50)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("refusing", ["regions", "accounts"])
+def test_a_budget_is_shared_by_those_that_refuse_and_those_that_wait(state: State, refusing: str) -> None:
+    bucket = Memory()
+    for account in range(20):
+        bucket.put(key(region(account), NOW.date(), "a"))
+    bucket.refused = {
+        region(account) if refusing == "regions" else f"AWSLogs/{account:012d}/": AccessError("no")
+        for account in range(10)
+    }
+    budget = Limits(list_threads=1, list_budget_run=1 + 8)
+
+    for _ in range(20):
+        listed(bucket, state, budget)
+        bucket.clock += timedelta(minutes=5)
+
+    assert known(state) == 10
+    bucket.refused.clear()
+    for _ in range(10):
+        listed(bucket, state, budget)
+        bucket.clock += timedelta(minutes=5)
+    assert known(state) == 20, "and one that refused is not left behind when it no longer does"
+
+
+def test_a_bucket_that_stops_answering_is_given_up_early(state: State) -> None:
+    class Dying(Memory):
+        """Answers so often, and then no more."""
+
+        left = 1 + 400 + 50
+
+        def _ask(self, prefix: str, what: str) -> None:
+            super()._ask(prefix, what)
+            if self.asked["files"] + self.asked["folders"] > self.left:
+                raise TransientError("no answer")
+
+    bucket = Dying()
     for account in range(200):
         bucket.put(key(region(account), NOW.date(), "a"))
-        bucket.refused[region(account)] = AccessError("no")
 
     found = listed(bucket, state, Limits(list_threads=2))
 
-    assert str(found.problem) == "no"
-    assert bucket.asked["files"] < 20
-    bucket.refused["AWSLogs/"] = AccessError("nothing at all")
-    with pytest.raises(AccessError, match="nothing at all"):
+    assert (str(found.problem), known(state)) == ("no answer", 50)
+    assert bucket.asked.total() / 2 < bucket.left + 20
+    with pytest.raises(TransientError, match="no answer"):
         listed(bucket, state)
 
 

@@ -2,7 +2,8 @@
 
 A file's key is its path relative to the folder, with forward slashes; its etag is the SHA-256 of its bytes. It counts
 as modified at the minute in its name, where CloudTrail's naming gives one: copying or cloning a folder changes every
-file's own time, and would make the lag of old logs years. Files of other names keep their own time.
+file's own time, and would make the lag of old logs years. Files of other names keep their own time. A key is text where
+a name need not be: `as_text` tells how it is written then.
 
 Symbolic links are passed over, so that nothing outside the folder is ever listed or read.
 """
@@ -11,15 +12,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from kyra_etl.cloudtrail.keys import named_minute, parse_key
 from kyra_etl.errors import AccessError, CollectError, ObjectError, ObjectGone, UsageError
 from kyra_etl.model import LogFile
 from kyra_etl.ports import Clock
+
+_ODD = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+
+
+def as_text(name: str) -> str:
+    """A file's name or path as text; bytes that are no UTF-8 look like \\udce9, as the ledger would write them."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def as_path(text: str, folder: Path = Path()) -> Path:
+    """The path, in `folder` if it is a relative one, that `as_text` made the text of."""
+    path = folder / text
+    return path if os.path.lexists(path) else folder / _ODD.sub(lambda odd: chr(int(odd[1], 16)), text)
 
 
 def utc_now() -> datetime:
@@ -45,13 +60,13 @@ class FolderBucket:
         parts = urlsplit(url)
         if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise UsageError(f"{url!r} is not the address of a folder.", "Write it as file:///full/path/to/folder.")
-        return cls(unquote(parts.path), clock=clock)
+        return cls(os.fsdecode(unquote_to_bytes(parts.path)), clock=clock)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The folders one level below `prefix` ("a/" → "a/b/") that hold a file at any depth, in key order."""
         base = prefix[: prefix.rfind("/") + 1]
         for entry in self._entries(base):
-            key = f"{base}{entry.name}/"
+            key = f"{base}{as_text(entry.name)}/"
             if entry.is_dir(follow_symlinks=False) and key.startswith(prefix) and any(self._walk(key)):
                 yield key
 
@@ -92,7 +107,7 @@ class FolderBucket:
 
     def _walk(self, base: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
         for entry in self._entries(base):
-            key = base + entry.name
+            key = base + as_text(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
                     yield from self._walk(f"{key}/", prefix)
@@ -104,7 +119,7 @@ class FolderBucket:
         try:
             folder = self._inside(base)
             with os.scandir(folder) as found:
-                return sorted(found, key=lambda entry: entry.name + "/" * entry.is_dir(follow_symlinks=False))
+                return sorted(found, key=lambda entry: as_text(entry.name) + "/" * entry.is_dir(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             if not self.path.is_dir():
                 what = "is a file, not a folder" if self.path.exists() else "does not exist"
@@ -120,16 +135,17 @@ class FolderBucket:
     def _inside(self, key: str) -> Path:
         """Where a key lies. Raises ObjectGone for one that leads out of the folder, by dots or by a link."""
         names = key.removesuffix("/").split("/") if key else []
-        path = self.path.joinpath(*names)
-        if not {"", ".", ".."}.isdisjoint(names) or path.resolve() != self.path.resolve().joinpath(*names):
-            raise ObjectGone(f"{key} is not inside {self.path}.")
-        return path
+        if {"", ".", ".."}.isdisjoint(names):
+            path = as_path("/".join(names), self.path)
+            if path.resolve() == self.path.resolve() / path.relative_to(self.path):
+                return path
+        raise ObjectGone(f"{key} is not inside {self.path}.")
 
     def _etag(self, key: str, stat: os.stat_result) -> str:
         known = (key, stat.st_size, stat.st_mtime_ns)
         if known not in self._etags:
             try:
-                with open(self.path / key, "rb") as file:
+                with open(as_path(key, self.path), "rb") as file:
                     self._etags[known] = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
                 # Listed all the same: `read` says why, and the ledger quarantines it instead of losing it.

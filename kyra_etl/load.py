@@ -10,6 +10,7 @@ from pathlib import Path
 from kyra_etl.cloudtrail import keys
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import ObjectError, ObjectGone, UsageError
+from kyra_etl.folder import as_path, as_text
 from kyra_etl.lake import Lake, layout
 from kyra_etl.listing import Found
 from kyra_etl.model import Limits, LogFile, RunReport
@@ -26,7 +27,7 @@ PAGE = 1_000
 
 
 class LocalFiles:
-    """Files of this machine as a bucket: the key is the absolute path, the etag the SHA-256 of the bytes."""
+    """Files of this machine as a bucket: the key is the absolute path as text, the etag the SHA-256 of the bytes."""
 
     def __init__(self, clock: Clock) -> None:
         self.name = LOCAL
@@ -40,7 +41,7 @@ class LocalFiles:
 
     def read(self, key: str) -> bytes:
         try:
-            return Path(key).read_bytes()
+            return as_path(key).read_bytes()
         except FileNotFoundError:
             raise ObjectGone(f"{key} is no longer there.") from None
         except OSError as error:
@@ -136,7 +137,7 @@ def _log_file(path: Path) -> LogFile:
     with path.open("rb") as file:
         etag = hashlib.file_digest(file, "sha256").hexdigest()
     return LogFile(
-        key=str(path),
+        key=as_text(str(path)),
         etag=etag,
         size=path.stat().st_size,
         last_modified=keys.named_minute(path.name),

@@ -54,6 +54,23 @@ def test_files_come_in_the_order_of_s3(tmp_path: Path) -> None:
     assert keys_of(fill(tmp_path, *keys)) == sorted(keys, key=str.encode)
 
 
+def test_names_that_are_no_utf8_are_keys_that_lead_back(tmp_path: Path) -> None:
+    odd, day = os.fsdecode(b"caf\xe9"), tmp_path / "bucket" / DAY
+    bucket = fill(tmp_path / "bucket", LOG)
+    for number, name in enumerate((f"{odd}.json", f"{odd}/deeper.json", r"caf\udcff.json")):
+        (day / name).parent.mkdir(exist_ok=True)
+        (day / name).write_bytes(str(number).encode())
+
+    keys = keys_of(bucket, DAY)
+
+    assert keys == sorted(keys, key=str.encode)
+    assert sorted(bucket.read(key) for key in keys) == [b"0", b"1", b"2", b"x"]
+    assert keys_of(bucket, DAY + r"caf\udce9/") == [DAY + r"caf\udce9/deeper.json"]
+    assert list(bucket.folders(DAY)) == [DAY + r"caf\udce9/"]
+    (tmp_path / "bucket").rename(tmp_path / odd)
+    assert keys_of(FolderBucket.at(FolderBucket(tmp_path / odd).name), DAY) == keys
+
+
 NAMES = st.text(alphabet="ab.-!0é", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
 KEYS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 

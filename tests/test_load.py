@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -128,6 +129,23 @@ def test_a_path_given_twice_is_one_file(loading: Loader, tmp_path: Path) -> None
     file.write_bytes(document(record("1")))
 
     assert loading(file, tmp_path, file).loaded == 1
+
+
+@IN_A_FOLDER
+def test_a_file_whose_name_is_no_utf8_is_loaded(loading: Loader, tmp_path: Path, lake: Lake) -> None:
+    odd = tmp_path / os.fsdecode(b"Donn\xe9es")
+    odd.mkdir()
+    (odd / os.fsdecode(b"caf\xe9.json")).write_bytes(document(record("1")))
+    (odd / os.fsdecode(b"caf\xe8.json")).write_bytes(document(record("2")))
+
+    first, second = loading(odd), loading(odd)
+
+    assert (first.listed, first.loaded, first.events) == (2, 2, 2)
+    assert (second.listed, second.already_loaded) == (2, 2)
+    assert sorted(Path(row["source_key"]).name for row in table(lake, "events").to_pylist()) == [
+        r"caf\udce8.json",
+        r"caf\udce9.json",
+    ]
 
 
 def test_a_missing_path_is_refused_before_anything_is_loaded(loading: Loader, tmp_path: Path, lake: Lake) -> None:

@@ -11,7 +11,8 @@ Listing finds what is new by comparing with the ledger, so a cadence decides whe
 
 In a small bucket all are hot. Whatever its tier, a folder is looked through from yesterday on, once an hour from three
 days ago, once a day from 35 days ago; and from the beginning while it is new or has few days. Late files are found with
-that delay at most: CloudTrail retries a delivery for thirty days.
+that delay at most: CloudTrail retries a delivery for thirty days. Where nothing came lately, the days count from the newest
+there is: an archive may still be copied.
 
 All times are the bucket server's, so that machines with different clocks keep one cadence.
 """
@@ -83,13 +84,18 @@ def is_owed(last: datetime | None, every: timedelta, now: datetime) -> bool:
 
 
 def first_day(today: date, newest: date | None, days: int) -> date:
-    """The day from which a folder is looked through: so many days back, or from the newest folder seen.
+    """The day from which a folder is looked through: so many days before today, or before the newest day seen.
 
-    The latter is for trails that stopped and buckets that are filled by hand. Days to come are included: names run
-    ahead of time by some minutes.
+    The latter is for trails that stopped and archives that are still being copied. Days to come are included: names
+    run ahead of time by some minutes.
     """
     back = today - timedelta(days=days)
-    return back if newest is None else min(back, newest - timedelta(days=1))
+    return back if newest is None else min(back, newest - timedelta(days=max(days, 1)))
+
+
+def stands_still(folder: Folder, today: date) -> bool:
+    """Whether nothing came for yesterday or today: the trail stopped, or it is an archive."""
+    return folder.day is not None and folder.day < today - timedelta(days=1)
 
 
 def allowance(limits: Limits, used: int, now: datetime) -> int:

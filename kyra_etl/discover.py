@@ -30,6 +30,9 @@ PAGE = 1_000
 SMALL_REGION = 8
 """Day folders up to which a region is always looked through whole: it costs no more than looking back."""
 
+SMALL_ARCHIVE = 100
+"""Day folders, shared by all regions of a bucket, up to which those that stand still are looked through whole too."""
+
 SMALL_BUCKET = 200
 """Regions' folders up to which everything is listed in every run: some 30 cents a day at five minutes' pace."""
 
@@ -124,13 +127,14 @@ class _Search:
         used = self.state.ledger.list_requests(self.integration.name, self._now.date()).get(self._now.date(), 0)
         self._allowance = cadence.allowance(self.limits, used, self._now)
         self._lock = threading.Lock()
-        self._counted = self._promised = self._failures = self._linked = 0
+        self._counted = self._promised = self._failures = self._linked = self._few = 0
         self._logs: list[LogFile] = []
         self._done: list[Folder] = []
 
     def sync(self) -> Found:
         folders = self._regions(self._may_go_on)
         small = self._is_small()
+        self._few = SMALL_ARCHIVE // max(len(folders), 1)
         owed = self._owed((one, cadence.due_at(one, self._now, small=small)) for one in folders)
         self.progress.stage("Listing", len(owed))
         self._list(self._affordable(owed))
@@ -280,12 +284,14 @@ class _Search:
 
     def _task(self, folder: Folder) -> Task:
         """Where a folder's listing begins, and which of its times it brings up to date."""
-        if folder.listed_at is None or folder.day_folders <= SMALL_REGION:
+        today = self._now.date()
+        few = max(SMALL_REGION, self._few if cadence.stands_still(folder, today) else 0)
+        if folder.listed_at is None or folder.day_folders <= few:
             return Task(folder, folder.folder, sweeps=True, rechecks=True)
         sweeps = cadence.is_owed(folder.swept_at, cadence.SWEEP_EVERY, self._now)
         rechecks = sweeps or cadence.is_owed(folder.rechecked_at, cadence.RECHECK_EVERY, self._now)
         days = cadence.SWEEP_DAYS if sweeps else cadence.RECHECK_DAYS if rechecks else 0
-        first = cadence.first_day(self._now.date(), folder.day, max(days, self.limits.lookback_days))
+        first = cadence.first_day(today, folder.day, max(days, self.limits.lookback_days))
         return Task(folder, folder.folder, keys.day_folder(folder.folder, first), sweeps, rechecks)
 
     def _list(self, tasks: Iterator[Task]) -> None:

@@ -222,6 +222,34 @@ def test_a_late_file_is_found_within_its_sweep(state: State, days_late: int, hou
 
 
 @pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("days_before", [0, 1, 2, 3, 4, 30, 35])
+def test_a_bucket_that_stands_still_is_swept_behind_its_newest_day(state: State, days_before: int) -> None:
+    bucket, newest = Memory(), NOW.date() - timedelta(days=250)
+    for back in range(150):
+        bucket.put(key(region(1), newest - timedelta(days=back), "a"))
+    listed(bucket, state)
+    bucket.put(key(region(1), newest - timedelta(days=days_before), "late"))
+    bucket.clock += timedelta(hours=24)
+
+    found = listed(bucket, state)
+
+    assert (known(state), found.listed) == (151, 37)
+
+
+def test_an_archive_of_few_days_is_looked_through_in_every_sync(state: State) -> None:
+    bucket = Memory()
+    for name in ("eu-west-1", "us-east-1"):
+        for back in range(12):
+            bucket.put(key(region(1, name), NOW.date() - timedelta(days=250 + back), "a"))
+    listed(bucket, state)
+    bucket.put(key(region(1), NOW.date() - timedelta(days=259), "still-copied"))
+
+    found = listed(bucket, state)
+
+    assert (known(state), found.listed) == (25, 25)
+
+
+@pytest.mark.usefixtures("large")
 def test_neighbours_are_counted_once_a_day_and_other_services_never(state: State) -> None:
     bucket = Memory()
     digest, flows = region(1, kind="CloudTrail-Digest"), region(1, kind="vpcflowlogs")

@@ -11,8 +11,8 @@ Listing finds what is new by comparing with the ledger, so a cadence decides whe
 
 In a small bucket all are hot. Whatever its tier, a folder is looked through from yesterday on, once an hour from three
 days ago, once a day from 35 days ago; and from the beginning while it is new or has few days. Late files are found with
-that delay at most: CloudTrail retries a delivery for thirty days. Where nothing came lately, the days count from the newest
-there is: an archive may still be copied.
+that delay at most: CloudTrail retries a delivery for thirty days. Where nothing came lately the days count from the
+newest there is: an archive may still be copied.
 
 All times are the bucket server's, so that machines with different clocks keep one cadence.
 """

@@ -120,8 +120,7 @@ def decode_files(files: Iterable[tuple[int, bytes, Source]], *, now: datetime, m
             done.append(DecodedFile(number, problem=problem))
             continue
         file = _File(number, source, rows)
-        file.malformed.extend(Malformed(position, "not JSON", line) for position, line in framed.broken)
-        file.add(framed.records)
+        file.add(framed)
         done.append(file.done(hashlib.sha256(document).hexdigest(), len(document)))
     return Decoded(tuple(done), rows.table())
 
@@ -211,7 +210,7 @@ class _Rows:
             raise MalformedRecord("no valid eventTime" if record.eventTime else "no eventTime")
         if not EARLIEST <= moment <= self._latest:
             raise MalformedRecord(f"eventTime {record.eventTime} is out of bounds")
-        if not canonical and (extra is None or b'"eventTime":' not in extra):
+        if not canonical:
             extra = with_extra(extra, "eventTime", record.eventTime)
         event_id = record.eventID
         if not event_id or event_id.startswith(HASH_PREFIX):

@@ -11,7 +11,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 from isal import igzip_lib, isal_zlib
@@ -23,6 +22,8 @@ GZIP_WINDOW = 31
 INFLATE_ERRORS = (igzip_lib.IsalError, zlib.error, EOFError, ValueError)
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises: the second for text that is not UTF-8, which is not a kind of the first."""
+UNREADABLE = (*NOT_JSON, RecursionError)
+"""The same, and what it raises for JSON that is nested some thousand levels deep."""
 _ENVELOPE = re.compile(rb'\{\s*"Records"\s*:')
 _RECORD_HINTS = frozenset({"eventTime", "eventName", "eventSource", "eventID", "eventVersion"})
 
@@ -33,14 +34,6 @@ class _Envelope(msgspec.Struct):
 
 class _Lookup(msgspec.Struct):
     CloudTrailEvent: str
-
-
-@dataclass(frozen=True, slots=True)
-class Framed:
-    """Records of one document, in order; `broken` are positions and bytes of lines that are no JSON at all."""
-
-    records: list[bytes]
-    broken: list[tuple[int, bytes]]
 
 
 _raw_dict = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -80,9 +73,10 @@ def inflate(data: bytes, max_bytes: int) -> bytes:
     return b"".join(parts) if len(parts) != 1 else parts[0]
 
 
-def frame(document: bytes) -> Framed:
-    """Split an uncompressed document into its records, each byte for byte as delivered.
+def frame(document: bytes) -> list[bytes]:
+    """Split an uncompressed document into its records, in order and each byte for byte as delivered.
 
+    What stands where a record should, and is none, is among them: `records.read` says what is wrong with it.
     Raises DecodeError with reason 'empty', 'not_json', 'not_utf8', 'digest', 'notification', 'no_records' or
     'not_cloudtrail'.
     """
@@ -95,15 +89,12 @@ def frame(document: bytes) -> Framed:
         raise DecodeError("not_json", "The file is not JSON.", _EXPECTED)
     try:
         if body.startswith(b"["):
-            return Framed(_cloudtrail_only(_unwrap(_raw_list.decode(body))), [])
-        fields = _raw_dict.decode(body)
-    except RecursionError as error:
-        raise DecodeError("not_json", "The JSON is nested too deeply to be a log file.", _EXPECTED) from error
-    except NOT_JSON:
+            return _cloudtrail_only(_unwrap(_raw_list.decode(body)))
+        return _of_object(_raw_dict.decode(body), body)
+    except UNREADABLE:
         # Something in it is not JSON as msgspec reads it. One such record must not take its neighbours along.
         elements = _scan(body)
-        return Framed(elements, []) if any(map(_hints, elements)) else _sequence(body)
-    return Framed(_of_object(fields, body), [])
+        return elements if any(map(_hints, elements)) else _sequence(body)
 
 
 def _of_object(fields: dict[str, msgspec.Raw], body: bytes) -> list[bytes]:
@@ -134,12 +125,12 @@ def _unwrap(items: Iterable[msgspec.Raw]) -> list[bytes]:
             try:
                 records.append(_lookup.decode(text).CloudTrailEvent.encode())
                 continue
-            except NOT_JSON:
+            except UNREADABLE:
                 pass
         elif b'"detail-type"' in text:
             try:
                 fields = _raw_dict.decode(text)
-            except NOT_JSON:
+            except UNREADABLE:
                 fields = {}
             if "detail" in fields and "detail-type" in fields:
                 text = bytes(fields["detail"])
@@ -159,14 +150,14 @@ def _cloudtrail_only(records: list[bytes]) -> list[bytes]:
 def _hints(record: bytes) -> bool:
     try:
         return not _RECORD_HINTS.isdisjoint(_raw_dict.decode(record))
-    except (*NOT_JSON, RecursionError):
+    except UNREADABLE:
         return False
 
 
 def _is_notification(record: msgspec.Raw) -> bool:
     try:
         fields = _raw_dict.decode(record)
-    except (*NOT_JSON, RecursionError):
+    except UNREADABLE:
         return False
     return "s3" in fields or "Sns" in fields or "messageId" in fields
 
@@ -202,27 +193,23 @@ def _scan(body: bytes) -> list[bytes]:
     return [] if closers else [element for element in elements if element]
 
 
-def _sequence(body: bytes) -> Framed:
-    """Objects a line, or one after another. A line that is not JSON is set aside; no good line at all is an error."""
+def _sequence(body: bytes) -> list[bytes]:
+    """Objects a line, or one after another. A line that is neither stands for a record; if all are, it is an error."""
     records: list[bytes] = []
-    broken: list[tuple[int, bytes]] = []
-    position = 0
+    good = 0
     for line in body.splitlines():
         if not line.strip():
             continue
         try:
             found = _of_line(line.strip())
-        except (*NOT_JSON, RecursionError, DecodeError):
-            if position == 0 and _ENVELOPE.match(body):
+        except (*UNREADABLE, DecodeError):
+            if not records and _ENVELOPE.match(body):
                 break  # one envelope over many lines that never closes: the rest of it is lost, so none of it counts
-            broken.append((position, line))
-            position += 1
-            continue
+            found = [line]
+        else:
+            good += len(found)
         records.extend(found)
-        position += len(found)
-    if not records:
-        records, broken = _concatenated(body), []
-    return Framed(records, broken)
+    return records if good else _concatenated(body)
 
 
 def _of_line(line: bytes) -> list[bytes]:

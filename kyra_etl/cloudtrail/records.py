@@ -93,6 +93,8 @@ def _read_leniently(raw: bytes) -> tuple[Any, bytes | None]:
             setattr(record, name, part)
         elif name in TYPED:
             value, exact = _typed(name, part)
+            if name == "eventTime" and not exact:
+                raise MalformedRecord("no valid eventTime")
             setattr(record, name, value)
             if not exact:
                 others.append((name, part))

@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 from isal import isal_zlib
 
-from kyra_etl.cloudtrail.framing import GZIP, GZIP_WINDOW, INFLATE_ERRORS, NOT_JSON, READ_AGAIN, frame, too_large
+from kyra_etl.cloudtrail.framing import GZIP, GZIP_WINDOW, INFLATE_ERRORS, READ_AGAIN, UNREADABLE, frame, too_large
 from kyra_etl.errors import DecodeError
 
 BLOCK = 2 * 2**20
@@ -128,7 +128,7 @@ def records(document: Iterator[bytes]) -> Iterator[list[bytes]]:
         raise NotStreamable
     try:
         yield [bytes(record) for record in _records.decode(b"[" + buffer[: close.start()] + b"]")]
-    except NOT_JSON as error:
+    except UNREADABLE as error:
         raise NotStreamable from error
 
 
@@ -144,7 +144,7 @@ def _whole(buffer: bytes, first_key: re.Pattern[bytes]) -> tuple[list[bytes], in
     for end in (*alike[: -_TRIES - 1 : -1], *others[: -_TRIES - 1 : -1]):
         try:
             found = _records.decode(b"[" + buffer[:end] + b"]")
-        except (*NOT_JSON, RecursionError):
+        except UNREADABLE:
             continue
         comma = _COMMA.match(buffer, end)
         return [bytes(record) for record in found], comma.end() if comma else end

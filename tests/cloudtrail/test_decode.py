@@ -194,11 +194,14 @@ def test_a_malformed_record_is_kept_byte_for_byte_and_the_others_load(record: An
 
 
 def test_a_line_that_is_no_json_is_malformed_and_the_others_load() -> None:
-    decoded = read(json.dumps(EVENT) + "\n{broken\n" + json.dumps(EVENT | {"eventID": "e-2"}))
+    decoded = read(json.dumps(EVENT) + "\n{broken\n" + json.dumps(EVENT | {"eventID": "e-2"}) + '\n{"eventTime": 1}')
 
-    assert decoded.records == 3
+    assert decoded.records == 4
     assert decoded.events.num_rows == 2
-    assert [(record.position, record.record) for record in decoded.malformed] == [(1, b"{broken")]
+    assert [(record.position, record.record) for record in decoded.malformed] == [
+        (1, b"{broken"),
+        (3, b'{"eventTime": 1}'),
+    ]
 
 
 def test_bytes_that_are_no_utf8_make_one_record_malformed_not_the_file() -> None:
@@ -230,6 +233,8 @@ def test_bytes_that_are_no_utf8_make_one_record_malformed_not_the_file() -> None
         {"eventTime": "2026-03-04T05:06:07.123Z"},
         {"eventTime": "2026-03-04T05:06:07+01:00"},
         {"eventTime": "2026-03-04 05:06:07"},
+        {"eventTime": "2026-03-04T05:06:07.123Z", "insightDetails": {"eventTime": "z"}},
+        {"eventTime": "2026-03-04T05:06:07+02:00", "eventContext": {"eventTime": 1}, "new": {"eventTime": None}},
         {"eventID": ""},
         {"eventID": None},
         {"eventID": "sha256:abc"},
@@ -252,6 +257,33 @@ def test_a_record_that_is_not_quite_json_does_not_take_its_neighbours_along(odd:
 
     assert decoded.events.num_rows == 2
     assert [(record.position, record.record.decode()) for record in decoded.malformed] == [(1, text)]
+
+
+@pytest.mark.parametrize("shape", ["envelope", "array", "object", "lines", "lookup"])
+def test_a_record_nested_however_deeply_does_not_take_its_neighbours_along(shape: str) -> None:
+    good = json.dumps(EVENT)
+    loaded = set()
+    for levels in (800, *range(870, 1000), 20_000):
+        part = '{"a":' * levels + "1" + "}" * levels
+        deep = good.replace('{"userName": "bo"}', part)
+        document = {
+            "envelope": f'{{"Records": [{good}, {deep}, {good}]}}',
+            "array": f"[{good}, {deep}, {good}]",
+            "object": f'{{"more": [{deep}], "Records": [{good}, {deep}, {good}]}}',
+            "lines": f"{good}\n{deep}\n{good}",
+            "lookup": json.dumps({"Events": [{"CloudTrailEvent": one} for one in (good, deep, good)]}),
+        }[shape]
+
+        decoded = read(document)
+
+        assert decoded.records == 3
+        loaded.add(decoded.events.num_rows)
+        if decoded.malformed:
+            (malformed,) = decoded.malformed
+            assert (malformed.position, malformed.record.decode(), malformed.reason) == (1, deep, "nested too deeply")
+        else:
+            assert decoded.events["request_parameters"].to_pylist()[1] == part
+    assert loaded == {2, 3}
 
 
 def test_free_form_parts_are_the_bytes_delivered() -> None:

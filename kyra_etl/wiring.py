@@ -183,8 +183,14 @@ def status_of(parts: Parts, name: str | None = None) -> dict[str, Any]:
     from kyra_etl.status import status
 
     def learning() -> Mapping[str, timedelta]:
+        from kyra_etl.detection.frontmatter import LONGEST
+
         days = {one.id: one.params.get("learning_days") for one in parts.corpus.detections if one.baseline}
-        return {id: timedelta(days=int(param.value)) for id, param in days.items() if param is not None}
+        return {  # a param of that name in somebody's own detection may mean something else
+            id: timedelta(days=max(0, min(param.value, LONGEST.days)))
+            for id, param in days.items()
+            if param is not None and param.type == "int"
+        }
 
     every = timedelta(seconds=parts.config.sync_seconds)
     return status(parts.state, parts.clock(), name, every=every, learning=learning)

@@ -11,6 +11,7 @@ The SQL is taken as it stands; whether it binds and what it returns is `kyra_etl
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -48,8 +49,12 @@ PARAM_TYPES: Mapping[str, tuple[type, str]] = {
     "bool": (bool, "BOOLEAN"),
 }
 
+LONGEST = timedelta(days=36_600)
+"""The longest a duration may be: a hundred years before the first event is still a time."""
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"(\d+)([smhd])")
+_DURATION = re.compile(r"(\d{1,10})([smhd])")
+_PARAM = re.compile(r"[a-z_][a-z0-9_]*")
 _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?")
 _LINE = re.compile(r"at line (\d+)")
 _PARTS = re.compile(r"'[^']*'|--[^\n]*|[()]")
@@ -159,19 +164,21 @@ def id_of(title: str) -> str:
 
 
 def duration(text: str) -> timedelta | None:
-    """ "15m", "1h", "30d" → timedelta; None for anything else."""
+    """ "15m", "1h", "30d" → timedelta, up to LONGEST; None for anything else."""
     match = _DURATION.fullmatch(text)
-    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    if not match or int(match[1]) > LONGEST / timedelta(**{_UNITS[match[2]]: 1}):
+        return None
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _split(text: str, path: str) -> tuple[str, str, int]:
-    lines = text.splitlines()
-    if not lines or lines[0].rstrip() != FENCE:
+    lines, number = text.split("\n"), 1
+    if lines[0].rstrip() != FENCE:
         raise DetectionError(f"{path}:1: there is no front matter.", f"Begin the file with a line `{FENCE}`.")
     for number, line in enumerate(lines[1:], 2):
         if line.rstrip() == FENCE:
             front = [each.removeprefix("--").removeprefix(" ") for each in lines[1 : number - 1]]
-            sql = "\n".join(lines[number:]).rstrip().removesuffix(";").rstrip()
+            sql = "\n".join(lines[number:]).rstrip()
             if not sql.strip():
                 raise DetectionError(f"{path}:{number}: there is no SQL below the front matter.", "Write one SELECT.")
             return "\n".join(front), sql, number + 1
@@ -212,7 +219,7 @@ class _Reader:
         severity = self._text("severity")
         if severity not in SEVERITIES:
             self._wrong("severity", f"severity {severity!r} is none", f"Say one of {', '.join(SEVERITIES)}.")
-        group_by = self._texts("group_by")
+        group_by = tuple(name.lower() for name in self._texts("group_by"))  # names of columns, to SQL
         if "account" not in group_by:
             self._wrong("group_by", "group_by lacks account", "An alert belongs to one account.")
         window = self._duration("group_window")
@@ -258,7 +265,11 @@ class _Reader:
         value = self._said.get(key, "0s")
         span = duration(value) if isinstance(value, str) else None
         if span is None:
-            self._wrong(key, f"{key} {value!r} is no duration", 'Write for example "15m", "1h" or "30d".')
+            self._wrong(
+                key,
+                f"{key} {value!r} is no duration",
+                f'Write for example "15m", "1h" or "30d", up to {LONGEST.days}d.',
+            )
         assert span is not None
         return span
 
@@ -293,6 +304,8 @@ class _Reader:
             self._wrong("params", "params must be a table", shape)
         params = {}
         for name, row in declared.items():
+            if not _PARAM.fullmatch(name):
+                self._wrong("params", f"a param cannot be called {name}", "Use small letters, digits and _ only.")
             if not isinstance(row, dict) or not {"type", "default"} <= set(row) <= {"type", "default", "about"}:
                 self._wrong("params", f"param {name} needs a type and a default", shape)
             if _fits(row["type"], row["default"]) is None:
@@ -326,8 +339,10 @@ def _fits(type_: Any, value: Any) -> bool | None:
     if type_ not in PARAM_TYPES:
         return None
     if type_ == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, PARAM_TYPES[type_][0]) and (type_ == "bool" or not isinstance(value, bool))
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if type_ == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return isinstance(value, PARAM_TYPES[type_][0])
 
 
 def _is_text(value: Any) -> bool:

@@ -21,6 +21,7 @@ class Problem:
     detection: str
     path: str
     error: DetectionError
+    disabled: bool = False
 
     def __str__(self) -> str:
         return str(self.error)
@@ -56,6 +57,9 @@ class Corpus:
                     raise DetectionError(f"{path}:1: {first} is called {path.stem} too.", "Rename one of them.")
             except DetectionError as error:
                 problems.append(Problem(path.stem, str(path), error))
+            except Exception as error:  # whatever somebody's file brings about, it is that file's alone
+                what = f"{path}:1: cannot be read: {type(error).__name__}: {error}.".replace("\n", " ")
+                problems.append(Problem(path.stem, str(path), DetectionError(what, "Mend or remove the file.")))
             else:
                 found[detection.id] = detection
         known = {*found, *(problem.detection for problem in problems)}
@@ -65,7 +69,7 @@ class Corpus:
         ready = [tuned(found[name], (settings or {}).get(name, {})) for name in sorted(found)]
         return cls(
             detections=tuple(each for each in ready if each.id not in disable),
-            problems=tuple(problems),
+            problems=tuple(replace(each, disabled=each.detection in disable) for each in problems),
             disabled=tuple(each for each in ready if each.id in disable),
         )
 
@@ -80,9 +84,11 @@ class Corpus:
         raise UnknownName(f"There is no detection {id}.", _meant(id, [each.id for each in self.detections]))
 
     def for_events(self, names: Collection[str | None]) -> tuple[str, ...]:
-        """Ids of the detections that events of these names can make fire."""
+        """Ids of the detections that events of these names can make fire; files that cannot be read may be any."""
         present = {name for name in names if name is not None}
-        return tuple(detection.id for detection in self.detections if detection.concerns(present))
+        waking = [detection.id for detection in self.detections if detection.concerns(present)]
+        known = {detection.id for detection in (*self.detections, *self.disabled)}
+        return (*waking, *sorted({each.detection for each in self.problems if not each.disabled} - known))
 
 
 def _files(dirs: Iterable[Path]) -> Iterable[Path]:
@@ -92,7 +98,7 @@ def _files(dirs: Iterable[Path]) -> Iterable[Path]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DetectionError(f"{path}:1: cannot be read: {why}.", "Mend or remove the file.") from None

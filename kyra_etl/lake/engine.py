@@ -24,7 +24,7 @@ import duckdb
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, views
-from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, reading_lake, statement, telling
+from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, expect_types, reading_lake, statement, telling
 from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.taken import Committed, Taken, looks
 from kyra_etl.lake.views import Rows, literal, moment, of_batches
@@ -232,11 +232,13 @@ def problems(detections: Iterable[Detection], macros: Path) -> list[DetectionErr
         views.register(connection)
         for detection in detections:
             try:
-                views.set_unplaced_params(connection, detection)
-                examine(connection, detection)
                 with telling(detection):
-                    columns = connection.execute(statement(detection)).description or ()
-                expect_columns(detection, {column[0] for column in columns})
+                    views.set_unplaced_params(connection, detection)
+                    examine(connection, detection)
+                    described = connection.execute(statement(detection)).description or ()
+                    columns = {column[0].lower(): str(column[1]) for column in described}
+                    expect_columns(detection, set(columns))
+                    expect_types(detection, columns)
             except DetectionError as error:
                 found.append(error)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -57,6 +58,16 @@ def ended(sql: str) -> bool:
     """Whether the text ends in a semicolon that is not part of a text or a comment."""
     tokens = [(start, kind) for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
     return bool(tokens) and tokens[-1][1] == duckdb.token_type.operator and _at(sql, tokens[-1][0]) == ";"
+
+
+@lru_cache(1_000)
+def alone(sql: str) -> str:
+    """A statement without the semicolons that end it, and what comments follow; several statements as they are."""
+    tokens = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment] if ";" in sql else []
+    end = None
+    while tokens and _at(sql, tokens[-1]) == ";":
+        end = tokens.pop()
+    return sql if end is None else sql.encode()[:end].decode()
 
 
 def _at(sql: str, position: int) -> str:

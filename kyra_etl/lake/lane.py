@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from kyra_etl import logs
+from kyra_etl.cloudtrail.records import EARLIEST
 from kyra_etl.detection.alerts import alert_id
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
@@ -28,6 +29,8 @@ FINDING_COLUMNS = ("event_id", "event_time", "account", "region", "actor", "sour
 
 SECONDS = 120.0
 """How long one detection may take."""
+
+_LATEST = datetime(9000, 1, 1)
 
 _AT = re.compile(r"^LINE (\d+):", re.MULTILINE)
 
@@ -67,11 +70,12 @@ class Lane:
 
         Raises DetectionError naming file and line when the SQL fails, and LakeError when a data file cannot be read.
         """
-        with reading_lake():
-            if not self._relations.relate(detection, batch_ids):
-                return []
+        with telling(detection, self._seconds):
+            with reading_lake():
+                if not self._relations.relate(detection, batch_ids):
+                    return []
             views.set_unplaced_params(self.connection, detection)
-        return list(self._findings(detection, self._run(detection)))
+            return list(self._findings(detection, self._run(detection)))
 
     def _run(self, detection: Detection) -> list[dict[str, Any]]:
         if not self._trusted(detection):
@@ -80,16 +84,15 @@ class Lane:
         timer.daemon = True
         timer.start()
         try:
-            with telling(detection, self._seconds):
-                # Planning costs far more than reading a batch: most hold nothing that a detection needs.
-                if (
-                    detection.needs
-                    and not self.connection.execute(_on_its_lines(detection, detection.sql_of_needs)).fetchone()
-                ):
-                    return []
-                cursor = self.connection.execute(statement(detection))
-                names = [column[0] for column in cursor.description or ()]
-                rows = cursor.fetchall()
+            # Planning costs far more than reading a batch: most hold nothing that a detection needs.
+            if (
+                detection.needs
+                and not self.connection.execute(_on_its_lines(detection, detection.sql_of_needs)).fetchone()
+            ):
+                return []
+            cursor = self.connection.execute(statement(detection))
+            names = [column[0].lower() for column in cursor.description or ()]
+            rows = cursor.fetchall()
         finally:
             timer.cancel()
         expect_columns(detection, set(names))
@@ -100,29 +103,26 @@ class Lane:
             return
         for row in rows:
             _check(detection, row)
-        with telling(detection, self._seconds):
-            named = (
-                (row["account"], each) for row in rows for each in (row["event_id"], *(row.get("event_ids") or ()))
-            )
-            pairs = sorted({pair for pair in named if pair[1]})
-            self.connection.execute(
-                "CREATE OR REPLACE TEMP TABLE _evidence AS "
-                "SELECT unnest($accounts) AS account, unnest($event_ids) AS event_id",
-                {"accounts": [account for account, _ in pairs], "event_ids": [event_id for _, event_id in pairs]},
-            )
-            new = set(
-                self._rows("SELECT DISTINCT account, event_id FROM _new SEMI JOIN _evidence USING (account, event_id)")
-            )
-            if not new:
-                return
-            seen = self._rows(
-                "SELECT account, event_id, min(event_time), list(DISTINCT batch_id) FROM events "
-                "SEMI JOIN _evidence USING (account, event_id) GROUP BY account, event_id"
-            )
-            of_alerts = detection.on_alerts and self._rows(
-                "SELECT account, v.event_id, min(v.event_time), bool_and(v.historical) FROM alert_events AS v "
-                "JOIN alerts USING (alert_id) WHERE v.event_time IS NOT NULL GROUP BY ALL"
-            )
+        named = ((row["account"], each) for row in rows for each in (row["event_id"], *(row.get("event_ids") or ())))
+        pairs = sorted({pair for pair in named if pair[1]})
+        self.connection.execute(
+            "CREATE OR REPLACE TEMP TABLE _evidence AS "
+            "SELECT unnest($accounts) AS account, unnest($event_ids) AS event_id",
+            {"accounts": [account for account, _ in pairs], "event_ids": [event_id for _, event_id in pairs]},
+        )
+        new = set(
+            self._rows("SELECT DISTINCT account, event_id FROM _new SEMI JOIN _evidence USING (account, event_id)")
+        )
+        if not new:
+            return
+        seen = self._rows(
+            "SELECT account, event_id, min(event_time), list(DISTINCT batch_id) FROM events "
+            "SEMI JOIN _evidence USING (account, event_id) GROUP BY account, event_id"
+        )
+        of_alerts = detection.on_alerts and self._rows(
+            "SELECT account, v.event_id, min(v.event_time), bool_and(v.historical) FROM alert_events AS v "
+            "JOIN alerts USING (alert_id) WHERE v.event_time IS NOT NULL GROUP BY ALL"
+        )
         times = {(account, event_id): time for account, event_id, time, _ in of_alerts or ()}
         times |= {(account, event_id): time for account, event_id, time, _ in seen}
         historical = self._committed.historical_batches({batch for row in seen for batch in row[3] if batch})
@@ -143,16 +143,15 @@ class Lane:
 
 
 def examine(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:
-    """Raises DetectionError unless the detection is one statement that only reads."""
-    with telling(detection):
-        complaint = guard.complaint(connection, _on_its_lines(detection, detection.sql))
+    """Raises DetectionError unless the detection is one statement that only reads; duckdb.Error for bad syntax."""
+    complaint = guard.complaint(connection, _on_its_lines(detection, detection.sql))
     if complaint:
         raise DetectionError(f"{detection.at()}: {complaint}.", "A detection is one SELECT over the relations.")
 
 
 def _on_its_lines(detection: Detection, sql: str, before: str = "") -> str:
     """The SELECT on the lines it has in its file, so that DuckDB's complaints name those."""
-    return before + "\n" * (detection.sql_line - 1) + views.with_params(detection, sql)
+    return before + "\n" * (detection.sql_line - 1) + views.with_params(detection, guard.alone(sql))
 
 
 def statement(detection: Detection) -> str:
@@ -171,18 +170,37 @@ def expect_columns(detection: Detection, columns: set[str]) -> None:
             )
 
 
+def expect_types(detection: Detection, columns: Mapping[str, str]) -> None:
+    """Raises DetectionError naming a column that holds something else: told by its type, before there is a row."""
+    event_time, event_ids = columns["event_time"], columns.get("event_ids", "VARCHAR[]")
+    if not event_time.startswith("TIMESTAMP") or event_time.endswith("TIME ZONE"):
+        raise DetectionError(f"{detection.at()}: event_time is {event_time}.", "Return the event's own, a TIMESTAMP.")
+    if event_ids not in ("VARCHAR[]", '"NULL"[]', '"NULL"'):
+        raise DetectionError(
+            f"{detection.at()}: event_ids is {event_ids}.", "Return a list of event ids, or leave it out."
+        )
+
+
 def _check(detection: Detection, row: dict[str, Any]) -> None:
     kinds = (("account", str), ("event_id", str), ("event_time", datetime))
     if not all(isinstance(row[name], kind) for name, kind in kinds):
         raise DetectionError(
             f"{detection.at()}: a row lacks event_id, event_time or account.", "They name the event it rests on."
         )
+    event_time = row["event_time"]
+    if event_time.tzinfo is not None:
+        raise DetectionError(f"{detection.at()}: event_time has a time zone.", "Return the event's own, a TIMESTAMP.")
+    if not EARLIEST <= event_time < _LATEST:
+        raise DetectionError(f"{detection.at()}: event_time is {event_time}.", "Return the event's own.")
     if row.get("severity") not in (None, *SEVERITIES):
         raise DetectionError(
             f"{detection.at()}: severity {row['severity']!r} is none.", f"Return one of {', '.join(SEVERITIES)}."
         )
-    if not isinstance(row.get("event_ids"), list | None):
-        raise DetectionError(f"{detection.at()}: event_ids is no list.", "Return a list of event ids, or leave it out.")
+    event_ids = row.get("event_ids")
+    if not isinstance(event_ids, list | None) or not all(isinstance(each, str | None) for each in event_ids or ()):
+        raise DetectionError(
+            f"{detection.at()}: event_ids is no list of texts.", "Return a list of event ids, or leave it out."
+        )
 
 
 def _finding(
@@ -219,7 +237,10 @@ def reading_lake() -> Iterator[None]:
 
 @contextmanager
 def telling(detection: Detection, seconds: float = SECONDS) -> Iterator[None]:
-    """Turns DuckDB's complaints about a detection's SQL into DetectionErrors with file and line."""
+    """Turns DuckDB's complaints about a detection's SQL into DetectionErrors with file and line, and any other failure:
+
+    what somebody's SELECT brings about must not stop the detections beside it.
+    """
     try:
         yield
     except KyraError:
@@ -235,6 +256,9 @@ def telling(detection: Detection, seconds: float = SECONDS) -> Iterator[None]:
         place = _AT.search(str(error))
         line = int(place[1]) if place else detection.sql_line
         raise DetectionError(f"{detection.at(line)}: {first_line(error)}.", "Mend the SQL.") from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise DetectionError(f"{detection.at()}: {said}.", "Mend the SQL: its rows are no findings.") from error
 
 
 def _lake_error(error: duckdb.Error) -> LakeError:

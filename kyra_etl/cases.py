@@ -36,7 +36,7 @@ from kyra_etl.cloudtrail.records import parse_time
 from kyra_etl.detection.alerts import alerts_of, by_anchor
 from kyra_etl.detection.frontmatter import duration
 from kyra_etl.detection.rule import Corpus, Detection, tuned
-from kyra_etl.errors import ConfigError, DetectionError, KyraError
+from kyra_etl.errors import DetectionError, KyraError
 from kyra_etl.lake import Lake, Rows, open_lake
 from kyra_etl.lake.engine import Engine
 from kyra_etl.model import SEVERITIES, Alert, DataFile, Finding
@@ -125,7 +125,7 @@ class Bench:
         """Deliver a case's events together and compare the alerts with what is expected."""
         try:
             alerts = self.deliver(case, detection, [case.events])
-        except ConfigError as error:
+        except KyraError as error:  # of one case; the others are run
             return Result(case, (), (str(error),))
         return Result(case, alerts, tuple(failures(case.expect, alerts)))
 
@@ -290,7 +290,7 @@ def _read(path: Path) -> Iterator[Case]:
             raise ValueError(f"detection is {said['detection']}, the file is called {path.stem}")
         for each in said["cases"]:
             yield _case(path, said["base"], each)
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever somebody wrote
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise DetectionError(f"{path}:1: {what}.", "See kyra_etl/cases.py for what a case looks like.") from error
 
@@ -300,16 +300,22 @@ def _only(loader: Any, node: Any) -> _Only:
 
 
 def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
-    name = said["name"]
-    expect = said["expect"]
+    name, expect = said["name"], said["expect"]
+    if not isinstance(expect, Mapping):
+        raise ValueError(f"{name}: expect says nothing: write for example {{alerts: 1}}")
     for key in said.keys() - _CASE_KEYS:
         raise ValueError(f"{name}: there is no key {key}")
     for key in expect.keys() - {"alerts", "severities", "summary_ends", *FIELDS}:
         raise ValueError(f"{name}: expect has no key {key}")
     if not isinstance(expect.get("alerts"), int):
         raise ValueError(f"{name}: expect lacks alerts")
+    for key in ("events", "history", "trails", "accounts", "alerts"):
+        if not isinstance(said.get(key, []), list) or not all(isinstance(each, Mapping) for each in said.get(key, ())):
+            raise ValueError(f"{name}: {key} is no list of objects")
     history = tuple(_records(base, said.get("history", ()), f"{path.stem}/history"))
     events = tuple(_records(base, said["events"], f"{path.stem}/{name}"))
+    if not events:
+        raise ValueError(f"{name}: there is no event")
     latest = max(_time(record["eventTime"]) for record in events)
     return Case(
         detection=path.stem,
@@ -319,7 +325,7 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
         history=history,
         now=_time(said["now"]) if "now" in said else latest + timedelta(minutes=5),
         expect=expect,
-        params=said.get("params", {}),
+        params=said.get("params") or {},
         trails=tuple(said.get("trails", ())),
         accounts=tuple(said.get("accounts", ())),
         alerts=tuple(_alert(each, events) for each in said.get("alerts", ())),
@@ -328,6 +334,9 @@ def _case(path: Path, base: Mapping[str, Any], said: Mapping[str, Any]) -> Case:
 
 def _alert(said: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """An alert that another detection raised; its `events` are positions among the case's events."""
+    for position in said["events"]:
+        if position not in range(len(events)):
+            raise ValueError(f"an alert rests on event {position}, and the last one is {len(events) - 1}")
     resting = [events[position] for position in said["events"]]
     rests_on = [
         {"event_id": each["eventID"], "event_time": _time(each["eventTime"]), "historical": False} for each in resting

@@ -10,7 +10,7 @@ import typer
 from kyra_etl.cli.options import Json, opened
 from kyra_etl.cli.output import cell, count, emit, facts, printable, say, show, span, table
 from kyra_etl.cli.progress import progress
-from kyra_etl.errors import UsageError
+from kyra_etl.errors import DetectionError, UsageError
 
 if TYPE_CHECKING:
     from kyra_etl.detection.rule import Corpus, Detection
@@ -103,7 +103,10 @@ def lint(ids: Ids = None, json: Json = False) -> None:
 
 @app.command("test")
 def run_tests(ids: Ids = None, json: Json = False) -> None:
-    """Run the cases of detections: records that must raise alerts, and records that must not."""
+    """Run the cases of detections: records that must raise alerts, and records that must not.
+
+    Cases that cannot be read and SQL that fails are told; the others are run.
+    """
     from kyra_etl import resources
     from kyra_etl.cases import load_cases, run_cases
 
@@ -111,7 +114,12 @@ def run_tests(ids: Ids = None, json: Json = False) -> None:
         corpus = parts.corpus
         chosen = {detection.id for detection in _chosen(corpus, ids)}
         places = [resources.cases_dir(), *parts.config.detections.dirs]
-    cases = [case for case in load_cases(places) if case.detection in chosen]
+    cases, unread = [], []
+    for id in sorted(chosen):
+        try:
+            cases += load_cases(places, id)
+        except DetectionError as error:
+            unread.append((id, str(error)))
     with progress() as drawn:
         drawn.stage("Testing", len(cases))
         results = []
@@ -119,7 +127,8 @@ def run_tests(ids: Ids = None, json: Json = False) -> None:
             results.append(result)
             drawn.advance()
     said = [str(problem.error) for problem in corpus.problems if not ids or problem.detection in ids]
-    said += [f"{id} has no cases." for id in sorted(chosen - {case.detection for case in cases})]
+    said += [error for _, error in unread]
+    said += [f"{id} has no cases." for id in sorted(chosen - {case.detection for case in cases} - {*dict(unread)})]
     said += [f"{result.case}: {'; '.join(result.failures)}" for result in results if not result.passed]
     if json:
         plain = [

@@ -317,7 +317,7 @@ class _Reader:
         return params
 
     def _wrong(self, key: str, what: str, remedy: str) -> None:
-        start = re.compile(rf"\s*{re.escape(key)}\s*=")
+        start = re.compile(rf"\s*{re.escape(key)}\s*[=.]")
         line = next((number for number, text in enumerate(self._lines, 2) if start.match(text)), 1)
         raise DetectionError(f"{self._path}:{line}: {what}.", remedy)
 

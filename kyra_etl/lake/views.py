@@ -195,7 +195,7 @@ def set_unplaced_params(connection: duckdb.DuckDBPyConnection, detection: Detect
 def param_settings(detections: Iterable[Detection]) -> list[str]:
     """The statements that set every param of these detections to the value in force."""
     return [
-        f"SET VARIABLE {detection.variable(param.name)} = CAST({literal(param.value)} AS {param.sql_type});"
+        f'SET VARIABLE "{detection.variable(param.name)}" = CAST({literal(param.value)} AS {param.sql_type});'
         for detection in detections
         for param in detection.params.values()
     ]

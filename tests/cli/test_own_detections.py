@@ -12,7 +12,8 @@ from tests.detection.making import SELECT, write_detection
 CASES = """\
 detection: {id}
 base: {{eventVersion: "1.11", eventSource: ec2.amazonaws.com, eventName: RunInstances,
-  eventTime: "2026-01-10T10:00:00Z", awsRegion: eu-west-1, recipientAccountId: "111122223333", userIdentity: {{type: IAMUser, userName: admin}}}}
+  eventTime: "2026-01-10T10:00:00Z", awsRegion: eu-west-1,
+  recipientAccountId: "111122223333", userIdentity: {{type: IAMUser, userName: admin}}}}
 cases:
 {cases}
 """

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from kyra_etl.detection.rule import Detection
 from kyra_etl.model import SEVERITIES, Alert, Finding
@@ -37,8 +38,32 @@ def absence_id(kind: str, account: str, target: str, since: datetime) -> str:
 
 
 def by_anchor(findings: Iterable[Finding]) -> dict[tuple[str, str, str], Finding]:
-    """Findings by what they are keyed with: (detection, account, anchor); a later evaluation replaces an earlier."""
-    return {(finding.detection, finding.account, finding.event_id): finding for finding in findings}
+    """Findings of one evaluation by what they are keyed with: (detection, account, anchor).
+
+    Of those that share a key the most severe is kept, with the evidence of all. A later evaluation replaces an earlier.
+    """
+    folded: dict[tuple[str, str, str], Finding] = {}
+    for finding in sorted(findings, key=_precedence):
+        key = finding.detection, finding.account, finding.event_id
+        first = folded.get(key)
+        folded[key] = _with_evidence(first or finding, finding)
+    return folded
+
+
+def _precedence(finding: Finding) -> tuple[Any, ...]:
+    texts = (finding.alert_id, finding.region, finding.actor, finding.source_ip, finding.target, finding.summary)
+    return (*rank(finding), *(text or "" for text in texts))
+
+
+def _with_evidence(first: Finding, other: Finding) -> Finding:
+    both = {first.event_id, *first.event_ids, *other.event_ids}
+    live = {i for one in (first, other) for i in one.event_ids if i not in one.historical_ids}
+    return replace(
+        first,
+        event_ids=tuple(sorted(both)),
+        historical_ids=(first.historical_ids | other.historical_ids) - live,
+        event_times={**other.event_times, **first.event_times},
+    )
 
 
 def rank(finding: Finding) -> tuple[int, datetime, str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, or_, select
 
+from kyra_etl.detection.alerts import by_anchor
 from kyra_etl.errors import StateError
 from kyra_etl.model import SEVERITIES, Finding
 from kyra_etl.state import tables
@@ -32,23 +33,8 @@ RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
 def fold(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding for each (account, event_id): the most severe, with the evidence of all that share its key."""
-    folded: dict[tuple[str, str], Finding] = {}
-    for finding in sorted(map(_cleaned, findings), key=_precedence):
-        key = finding.account, finding.event_id
-        first = folded.get(key)
-        if not finding.alert_id:
-            raise StateError(f"A finding of {finding.detection} names no alert.", "Set alert_id before recording it.")
-        if first is None:
-            own = {finding.event_id, *finding.event_ids}
-            folded[key] = replace(finding, event_ids=tuple(sorted(own)))
-        else:
-            both = tuple(sorted({*first.event_ids, *finding.event_ids}))
-            live = {i for one in (first, finding) for i in one.event_ids if i not in one.historical_ids}
-            old = (first.historical_ids | finding.historical_ids) - live
-            times = {**finding.event_times, **first.event_times}
-            folded[key] = replace(first, event_ids=both, historical_ids=old, event_times=times)
-    return list(folded.values())
+    """One finding for each (account, event_id), as the database will give it back. Raises StateError."""
+    return list(by_anchor(map(_cleaned, findings)).values())
 
 
 def upsert(
@@ -156,6 +142,8 @@ def _prune(connection: Connection, alert_ids: set[str]) -> None:
 
 def _cleaned(finding: Finding) -> Finding:
     """Its ids as the database will give them back, so that they compare."""
+    if not finding.alert_id:
+        raise StateError(f"A finding of {finding.detection} names no alert.", "Set alert_id before recording it.")
     events = (finding.event_id, *finding.event_ids, *finding.historical_ids, *finding.event_times)
     together = "".join((finding.account, *events))
     if clean(together) == together:  # nearly always, and there may be thousands
@@ -168,8 +156,3 @@ def _cleaned(finding: Finding) -> Finding:
         historical_ids=frozenset(map(clean, finding.historical_ids)),
         event_times={clean(event_id): time for event_id, time in finding.event_times.items()},
     )
-
-
-def _precedence(finding: Finding) -> tuple[Any, ...]:
-    texts = (finding.alert_id, finding.region, finding.actor, finding.source_ip, finding.target, finding.summary)
-    return (-RANK[finding.severity], finding.event_time, *(text or "" for text in texts))

@@ -42,6 +42,27 @@ def test_group_values_do_not_run_into_each_other() -> None:
     assert alert_id("d", ["a"], moment, HOUR) != alert_id("e", ["a"], moment, HOUR)
 
 
+def test_of_two_rows_of_one_event_the_severe_one_speaks_with_the_evidence_of_both() -> None:
+    moment = datetime(2026, 1, 10, 10)
+    low, high = (
+        Finding(
+            detection="some_thing",
+            account="111122223333",
+            event_id="e",
+            event_time=moment,
+            severity=severity,
+            event_ids=(other,),
+            event_times={other: moment - HOUR},
+            alert_id=severity,
+        )
+        for severity, other in (("low", "x"), ("high", "y"))
+    )
+
+    for rows in ((low, high), (high, low)):
+        [alert] = alerts_of(DETECTION, rows)
+        assert (alert.alert_id, alert.severity, alert.event_ids) == ("high", "high", ("x", "y", "e"))
+
+
 findings = st.lists(
     st.builds(
         lambda number, severity, group, minute: Finding(

@@ -192,6 +192,18 @@ def test_a_dry_run_records_nothing(house: House) -> None:
     assert len(house.state.alerts.list()) == 1
 
 
+def test_two_rows_of_one_event_are_one_finding_for_state_and_dry_run_alike(house: House) -> None:
+    rows = [SELECT.replace("'seen'", f"'{word}'").replace("event_name AS", f"'{word}' AS") for word in ("high", "low")]
+    sql = "SELECT *, summary AS severity FROM (\n" + " UNION ALL ".join(rows) + ")\n"
+    write_detection(house.detections, "one_thing", sql=sql)
+    house.load(record("CreateUser", "10:00:00", "a"))
+
+    report = _back_test(house, dry_run=True)
+
+    assert [alert.severity for alert in house.state.alerts.list()] == ["high"]
+    assert (report.findings, report.alerts_new, report.alerts_updated) == (1, 0, 1)
+
+
 def test_a_window_is_half_open(house: House) -> None:
     house.load(*(record("CreateUser", at, at) for at in ("09:59:59", "10:00:00", "10:59:59", "11:00:00")))
     write_detection(house.detections, "one_thing")

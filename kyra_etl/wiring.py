@@ -6,10 +6,11 @@ Each part is opened when it is first asked for, so that `kyra status` never load
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -266,25 +267,17 @@ def search_of(
     return Search(analyst(parts, skipped), files, query, now=parts.clock(), limit=limit, after=after)
 
 
-def _relations(parts: Parts) -> Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]]:
+def _relations(parts: Parts) -> Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]]:
     """How to get the rows of each relation that is not in the lake's files."""
-    from dataclasses import asdict
-
     from kyra_etl.status import rows
 
-    state = parts.state
-
-    def alert_events() -> Sequence[Mapping[str, Any]]:
-        return state.alerts.events([alert.alert_id for alert in state.alerts.list()])
-
-    def sync_runs() -> Sequence[Mapping[str, Any]]:
-        return [{**(run["report"] or {}), **run} for run in state.runs.recent(limit=None)]
+    state, all_of = parts.state, chain.from_iterable
 
     return {
-        "alerts": lambda: [asdict(alert) for alert in state.alerts.list()],
-        "alert_events": alert_events,
-        "log_files": state.ledger.log_files,
-        "sync_runs": sync_runs,
+        "alerts": lambda: all_of(state.alerts.every()),
+        "alert_events": lambda: all_of(state.alerts.every_event()),
+        "log_files": lambda: all_of(state.ledger.log_files()),
+        "sync_runs": lambda: ({**(run["report"] or {}), **run} for run in all_of(state.runs.every())),
         "status": lambda: rows(status_of(parts)),
         "trails": state.integrations.trails,
         "accounts": lambda: [

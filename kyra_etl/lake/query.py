@@ -51,8 +51,8 @@ T = TypeVar("T")
 
 Files = Callable[[str, Reach], Sequence[str]]
 """Where to read the committed files of a kind ("events", "activity") within a reach."""
-Rows = Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]]
-"""How to get the rows of a relation of our own."""
+Rows = Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]]
+"""How to get the rows of a relation of our own; they are taken as they come, however many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +203,17 @@ class Analyst:
         self, sql: str, ask: Callable[[Any], T], within: Reach, alike: bool, listed: dict[str, Sequence[str]]
     ) -> T:
         """One try; `listed` takes the files that it looks at, by their relation."""
-        connection = self._connect(sql, within, alike, listed)
+        connection, mentioned = self._connect(sql, within, alike, listed)
+
+        def ask_all(connection: duckdb.DuckDBPyConnection) -> T:
+            for name in sorted(mentioned & TABLES.keys() & self._rows.keys()):
+                views.fill(connection, name, TABLES[name], self._rows[name]())
+            return ask(connection)
+
         try:
             if complaint := guard.complaint(connection, sql):
                 raise QueryError(f"Only reading is possible here: {complaint}.", _remedy())
-            return self._in_time(connection, ask)
+            return self._in_time(connection, ask_all)
         finally:
             connection.close()
 
@@ -230,7 +236,8 @@ class Analyst:
 
     def _connect(
         self, sql: str, within: Reach, alike: bool, listed: dict[str, Sequence[str]]
-    ) -> duckdb.DuckDBPyConnection:
+    ) -> tuple[duckdb.DuckDBPyConnection, set[str]]:
+        """A connection with every relation, those of the ledger empty, and the words that the query mentions."""
         connection = duckdb.connect(":memory:", config=_CONFIG)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_progress_bar = false")  # else on standard output, where DuckDB sees a notebook
@@ -241,18 +248,17 @@ class Analyst:
             if name in _FILES:
                 listed[name] = self._files(name, within) if wanted else ()
                 _make_view(connection, name, listed[name], alike)
-                continue
-            rows = self._rows[name]() if wanted and name in self._rows else ()
-            if name in _SNAPSHOTS:
+            elif name in _SNAPSHOTS:
+                rows = self._rows[name]() if wanted and name in self._rows else ()
                 views.register_rows(connection, name, _SNAPSHOTS[name], rows)
             else:
-                connection.register(name, _table(rows, TABLES[name]))
+                views.register_rows(connection, name, views.columns_of(TABLES[name]), ())
         spill = Path(tempfile.gettempdir()) / f"kyra-{secrets.token_hex(8)}"  # made and removed by DuckDB, when needed
         connection.execute(f"SET temp_directory = {views.literal(str(spill))}")
         connection.execute(f"SET allowed_paths = {views.literal(list(chain(*listed.values())))}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        return connection
+        return connection, mentioned
 
 
 def _mentioned(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
@@ -321,14 +327,6 @@ def _unique(names: Sequence[str]) -> Iterator[str]:
             unique, n = f"{name}_{n}", n + 1
         taken.add(unique)
         yield unique
-
-
-def _table(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([_fitting(row, columns) for row in rows], schema=columns)
-
-
-def _fitting(row: Mapping[str, Any], columns: pa.Schema) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v := row.get(name), tuple) else v for name in columns.names}
 
 
 def _of_a_file(error: duckdb.Error) -> bool:

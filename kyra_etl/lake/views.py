@@ -7,9 +7,10 @@ The macros are plain SQL under `sql/views/`: `.read` loads them into any DuckDB 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.rule import Detection
-from kyra_etl.errors import LakeError
+from kyra_etl.errors import KyraError, LakeError
 from kyra_etl.lake.layout import HIVE_TYPES
 
 Rows = Iterable[Mapping[str, Any]]
@@ -64,7 +65,7 @@ ALERT_EVENTS: Mapping[str, str] = {
 _TYPES = {pa.string(): "VARCHAR", pa.bool_(): "BOOLEAN", pa.timestamp("us"): "TIMESTAMP", pa.int64(): "BIGINT"}
 _TYPES |= {pa.date32(): "DATE", pa.float64(): "DOUBLE", pa.list_(pa.string()): "VARCHAR[]"}
 
-
+_CHUNK = 10_000
 _VARIABLE = re.compile(r"getvariable\('(\w+)'\)")
 
 
@@ -150,6 +151,29 @@ def register_rows(connection: duckdb.DuckDBPyConnection, name: str, columns: Map
         table = pa.Table.from_pylist(values, pa.schema([(column, kinds[kind]) for column, kind in columns.items()]))
         connection.register(f"_{name}_rows", table)
         connection.execute(f"INSERT INTO {name} SELECT * FROM _{name}_rows")
+        connection.unregister(f"_{name}_rows")
+
+
+def fill(connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, rows: Rows) -> None:
+    """Take rows into a table as they come, however many: DuckDB keeps them, and hears an interruption meanwhile."""
+    waiting, problems = iter(rows), list[KyraError]()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            while some := list(islice(waiting, _CHUNK)):
+                yield pa.RecordBatch.from_pylist(some, schema)
+        except KyraError as error:  # of the state: DuckDB would tell it in words of its own
+            problems.append(error)
+            raise
+
+    connection.register(f"_{name}_rows", pa.RecordBatchReader.from_batches(schema, batches()))
+    try:
+        connection.execute(f"INSERT INTO {name} FROM _{name}_rows")
+    except duckdb.Error:
+        if problems:
+            raise problems[0] from None
+        raise
+    finally:
         connection.unregister(f"_{name}_rows")
 
 

@@ -7,7 +7,7 @@ severity rises above what it was at closing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -104,6 +104,13 @@ class Alerts:
         with self._database.read() as connection:
             return _load(connection, connection.execute(query).all())
 
+    def every(self) -> Iterator[Sequence[dict[str, Any]]]:
+        """The rows of all alerts by id, with their event_ids, some thousands at a time."""
+        for rows in self._database.pages(select(_alerts), _alerts.c.alert_id):
+            with self._database.read() as connection:
+                _add_ids(rows, _events_of(connection, [row["alert_id"] for row in rows]))
+            yield rows
+
     def of_day(self, day: date) -> Sequence[Alert]:
         """The alerts that were first seen on that UTC day; newest last_seen first."""
         start = datetime.combine(day, time.min)
@@ -119,8 +126,7 @@ class Alerts:
             rows = [dict(row) for row in connection.execute(query).mappings()]
             rows.sort(key=lambda row: str(row["alert_id"]))  # ORDER BY would lead SQLite through every alert there is
             events = _events_of(connection, [row["alert_id"] for row in rows])
-        for row in rows:
-            row["event_ids"] = [event["event_id"] for event in events[row["alert_id"]]]
+        _add_ids(rows, events)
         return rows, [event for some in events.values() for event in some]
 
     def get(self, alert_id: str) -> Alert:
@@ -156,6 +162,10 @@ class Alerts:
         """The events of these alerts: alert_id, event_id, event_time (None if never seen), historical."""
         with self._database.read() as connection:
             return [row for some in _events_of(connection, alert_ids).values() for row in some]
+
+    def every_event(self) -> Iterator[Sequence[dict[str, Any]]]:
+        """The events of all alerts as in `events`, by ids, some thousands at a time."""
+        return self._database.pages(select(_events), _events.c.alert_id, _events.c.event_id)
 
 
 def _recompute(
@@ -274,6 +284,11 @@ def _events_of(connection: Connection, alert_ids: Sequence[str]) -> dict[str, An
     for rows in found.values():
         rows.sort(key=lambda row: (row["event_time"] or datetime.max, row["event_id"]))
     return found
+
+
+def _add_ids(rows: Sequence[dict[str, Any]], events: Mapping[str, Any]) -> None:
+    for row in rows:
+        row["event_ids"] = [event["event_id"] for event in events[row["alert_id"]]]
 
 
 def _load(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[Alert]:

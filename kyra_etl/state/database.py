@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Table, create_engine, event, make_url
+from sqlalchemy import URL, Column, Connection, Select, Table, create_engine, event, make_url, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -29,6 +29,9 @@ BUSY_SECONDS = 30
 
 CHUNK = 500
 """Values in one IN (…) list."""
+
+PAGE = 5_000
+"""Rows that are read at a time where there may be millions."""
 
 _WRITER_LOCK = 0x6B797261  # "kyra": the advisory lock that makes PostgreSQL have one writer at a time
 _FORMS = "Use the path of a file, such as /srv/kyra/state.db, or postgresql://user:password@host/database."
@@ -82,6 +85,21 @@ class Database:
             if self._postgres:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
             yield connection
+
+    def pages(self, query: Select[Any], *names: Column[Any]) -> Iterator[list[dict[str, Any]]]:
+        """All the rows of a query, some thousands at a time, in the order of the columns that name one.
+
+        Each page is of its own moment: no transaction lasts longer, and what stays as it is, is given once.
+        """
+        ordered, last = query.order_by(*names).limit(PAGE), None
+        while True:
+            page = ordered if last is None else ordered.where(tuple_(*names) > last)
+            with self.read() as connection:
+                rows = [dict(row) for row in connection.execute(page).mappings()]
+            if not rows:
+                return
+            last = tuple(rows[-1][column.name] for column in names)
+            yield rows
 
     def clock(self, connection: Connection) -> datetime:
         """The database's own time, naive UTC: the one clock that all processes of all machines share."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -63,6 +63,10 @@ class Runs:
             query = query.where(_runs.c.verb == verb)
         with self._database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def every(self) -> Iterator[list[dict[str, Any]]]:
+        """All runs as in `recent`, oldest first, some thousands at a time."""
+        return self._database.pages(select(_runs), _runs.c.run_id)
 
     def last(
         self, integration: str, state: RunState | None = "succeeded", verb: str | None = None

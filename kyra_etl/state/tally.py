@@ -16,8 +16,6 @@ from kyra_etl.state.database import Database
 _files, _links, _batches, _runs = tables.log_files, tables.run_files, tables.batches, tables.runs
 _ever = tables.totals
 
-ROWS = 20_000
-
 STATES = ("pending", "planned", "loaded", "quarantined", "gone")
 _LEFT = [state for state in STATES if state != "loaded"]
 
@@ -162,26 +160,13 @@ class Tallies:
         seconds = sum((row.finished_at - row.started_at).total_seconds() for row in rows)
         return sum(int(row.bytes) for row in rows) / seconds if rows else None
 
-    def log_files(self, since: datetime | None = None) -> list[dict[str, Any]]:
-        """Every row, or those changed at `since` or later, in the order they were first seen; for publishing."""
-        query = select(_files)
-        if since is not None:
-            query = query.where(_files.c.changed_at >= since)
-        with self._database.read() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        return sorted(rows, key=lambda row: row["id"])  # ORDER BY would lead SQLite away from the index on changed_at
+    def log_files(self) -> Iterator[list[dict[str, Any]]]:
+        """Every row in the order they were first seen, some thousands at a time."""
+        return self._database.pages(select(_files), _files.c.id)
 
     def log_files_of(self, run_id: str) -> Iterator[list[dict[str, Any]]]:
         """What a run settled, some thousands of rows at a time."""
-        query = _of_run(run_id, *_files.c).where(_files.c.run_id == run_id).order_by(_files.c.id).limit(ROWS)
-        last = -1
-        while True:
-            with self._database.read() as connection:
-                rows = [dict(row) for row in connection.execute(query.where(_files.c.id > last)).mappings()]
-            if not rows:
-                return
-            last = rows[-1]["id"]
-            yield rows
+        return self._database.pages(_of_run(run_id, *_files.c).where(_files.c.run_id == run_id), _files.c.id)
 
 
 def _states(connection: Connection, integration: str, bucket: str | None) -> dict[str, int]:

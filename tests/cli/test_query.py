@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from kyra_etl import config, wiring
-from kyra_etl.errors import KyraError
+from kyra_etl.errors import KyraError, LakeError, StateError
 from kyra_etl.lake.query import NAMES, Analyst
 from tests.cli.conftest import ACCOUNT, Kyra, put, record
 from tests.corpus import CORPUS
@@ -131,6 +132,28 @@ def test_query_that_takes_too_long_is_stopped(kyra: Kyra, monkeypatch: pytest.Mo
     assert ran.code == 1
     assert "stopped after 1 seconds" in ran.error
     assert time.monotonic() - begun < 10
+
+
+def test_the_clock_runs_while_records_of_our_own_are_read(kyra: Kyra) -> None:
+    def endless() -> Iterator[dict[str, object]]:
+        while True:
+            yield {"run_id": "r", "loaded": 1}
+
+    analyst = Analyst(lambda kind, within: (), {"sync_runs": endless}, seconds=1)
+
+    with pytest.raises(LakeError, match="stopped after 1 seconds"):
+        analyst.query("SELECT count(*) FROM sync_runs")
+
+
+def test_trouble_with_the_state_meanwhile_is_told_in_its_own_words(kyra: Kyra) -> None:
+    def broken() -> Iterator[dict[str, object]]:
+        yield {"key": "k"}
+        raise StateError("The state database cannot be reached.", "Check that the server runs.")
+
+    analyst = Analyst(lambda kind, within: (), {"log_files": broken}, seconds=10)
+
+    with pytest.raises(StateError, match="cannot be reached"):
+        analyst.query("SELECT count(*) FROM log_files")
 
 
 def test_answers_come_as_arrow_too(loaded: Kyra) -> None:

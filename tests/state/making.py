@@ -70,6 +70,11 @@ def sync(state: State, files: Sequence[LogFile], now: datetime = NOW, *, histori
     return batch
 
 
+def log_files(state: State) -> list[dict[str, Any]]:
+    """All rows of the ledger."""
+    return [row for page in state.ledger.log_files() for row in page]
+
+
 def finding(event: str, severity: Any = "low", alert: str = "a1", minutes: int = 0, **more: Any) -> Finding:
     values: dict[str, Any] = {
         "detection": "d",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
@@ -12,7 +12,7 @@ from kyra_etl.model import Commit, DataFile, FileOutcome
 from kyra_etl.state import State
 from kyra_etl.state.backoff import next_retry
 from tests.state.conftest import Statements
-from tests.state.making import DAY, NOW, committing, file, loaded, observed, planned, sync
+from tests.state.making import DAY, NOW, committing, file, loaded, log_files, observed, planned, sync
 
 LATER = NOW + timedelta(minutes=5)
 HERE = ("111111111111", DAY)
@@ -34,7 +34,7 @@ def test_every_outcome_lands_in_its_row(state: State) -> None:
 
     state.ledger.commit(committing(state, batch, outcomes), LATER)
 
-    rows = {row["id"]: row for row in state.ledger.log_files()}
+    rows = {row["id"]: row for row in log_files(state)}
     first = rows[ids[0]]
     assert (first["state"], first["run_id"], first["loaded_at"]) == ("loaded", batch.run_id, LATER)
     assert (first["batch_id"], first["sha256"], first["uncompressed"]) == (batch.batch_id, "s", 50)
@@ -60,12 +60,12 @@ def test_a_version_that_moved_commits_nothing_at_all(state: State) -> None:
     second = planned(state, observed(state, [file(2)]))
     stale = committing(state, second)
     state.ledger.commit(committing(state, first), NOW)
-    before = state.ledger.log_files()
+    before = log_files(state)
 
     with pytest.raises(VersionMismatch, match=r"111111111111/2026-03-04 meanwhile.*deduplicate again"):
         state.ledger.commit(stale, NOW)
 
-    assert state.ledger.log_files() == before
+    assert log_files(state) == before
     assert state.ledger.versions([HERE]) == {HERE: 1}
     assert [f.path for f in state.ledger.data_files("events")] == [f"events/{stale_path(first.batch_id)}"]
     assert state.queue.depth() == 1
@@ -203,14 +203,5 @@ def test_each_failed_attempt_counts_and_success_clears_the_reason(state: State) 
     assert waited == [5, 10, 20]
 
     sync(state, [file(1)], at)
-    (row,) = state.ledger.log_files()
+    (row,) = log_files(state)
     assert (row["state"], row["reason"], row["next_retry_at"], row["attempts"]) == ("loaded", None, None, 3)
-
-
-def test_changed_log_files_are_told_for_publishing(state: State) -> None:
-    sync(state, [file(1)], NOW)
-    sync(state, [file(2)], LATER)
-
-    assert [row["key"] for row in state.ledger.log_files(since=LATER)] == [file(2).key]
-    assert len(state.ledger.log_files()) == 2
-    assert isinstance(state.ledger.log_files()[0]["changed_at"], datetime)

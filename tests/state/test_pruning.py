@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kyra_etl.errors import StateError
 from kyra_etl.model import LogFile
 from kyra_etl.state import State, pruning
-from tests.state.making import DAY, NOW, committing, file, loaded, observed, planned, sync
+from tests.state.making import DAY, NOW, committing, file, loaded, log_files, observed, planned, sync
 
 ACCOUNT = "111111111111"
 LATER = NOW + timedelta(days=60)
@@ -36,7 +36,7 @@ def test_files_taken_off_are_known_when_they_are_listed_again(state: State) -> N
     assert state.ledger.prune(EVERYTHING) == 5
     assert state.ledger.prune(EVERYTHING) == state.ledger.prunable(EVERYTHING) == 0
 
-    assert state.ledger.log_files() == []
+    assert log_files(state) == []
     assert state.ledger.counts("acme") == before
     assert listed(state, [*files, file(6)]) == (5, 1)
     assert state.ledger.loaded("acme", "logs", [*files, file(7)]) == {(one.key, one.etag) for one in files}
@@ -59,7 +59,7 @@ def test_only_what_is_loaded_and_old_enough_goes(state: State) -> None:
 
     assert state.ledger.prune(EVERYTHING) == 1
     assert state.ledger.prune({}) == 0
-    assert len(state.ledger.log_files()) == 5
+    assert len(log_files(state)) == 5
     assert state.ledger.prune({ACCOUNT: DAY + timedelta(days=2), "222222222222": date(2026, 1, 1)}) == 1
 
 
@@ -73,7 +73,7 @@ def test_pages_add_up_and_each_is_whole_or_not_at_all(state: State, monkeypatch:
 
     with pytest.raises(StateError):
         state.ledger.prune(EVERYTHING, killed)
-    assert len(state.ledger.log_files()) == 5
+    assert len(log_files(state)) == 5
     assert listed(state, files) == (8, 0)
 
     assert state.ledger.prune(EVERYTHING) == 5

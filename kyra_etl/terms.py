@@ -63,6 +63,11 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+_ESCAPES = (
+    ("/", "\\/"),
+    *((char, f"\\u{code}") for char in "<>&='" for code in dict.fromkeys([f"{ord(char):04x}", f"{ord(char):04X}"])),
+)
+"""What JSON need not escape and some of its writers do: CloudTrail itself writes \\u003csensitiveDataRemoved\\u003e."""
 _SPAN = re.compile(r"(\d{1,6})(m|h|d|w)")
 _SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TIME_REMEDY = "Write 2026-01-31, 2026-01-31T10:30, 2h, 3d, today or yesterday (UTC)."
@@ -226,8 +231,7 @@ class _Parser:
         if not quoted and value.startswith((">", "<")):
             raise QueryError(f"{column} is a text, it has no order.", f'Quote it if the value begins so: "{value}".')
         if column in _JSON_PARTS:
-            pattern = (_quoted_like if quoted else _like)(value)
-            return _Part(f"{column} ILIKE {self.param(f'%{pattern}%')} ESCAPE '\\'")
+            return _Part(self._holds(column, value, quoted))
         if "*" in value and not quoted:
             return _Part(f"{column} ILIKE {self._pattern(value)} ESCAPE '\\'")
         if column == "account":
@@ -282,11 +286,21 @@ class _Parser:
     def _free_text(self, value: str, quoted: bool) -> str:
         if not value:
             raise QueryError("The text to look for is empty.", "Leave it out.")
-        everything = f"concat_ws('\n', {', '.join(_FREE_TEXT)})"
-        # JSON may spell a character as an escape: é as \\u00e9, a quotation mark as \\"
+        return self._holds(f"concat_ws('\n', {', '.join(_FREE_TEXT)})", value, quoted)
+
+    def _holds(self, text: str, value: str, quoted: bool) -> str:
+        """Whether a text that may be, or hold, JSON has the value in it, however JSON spells it."""
+        # A character may be an escape: é is \\u00e9, a quotation mark \\"
         spellings = dict.fromkeys([value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]])
         pattern = _quoted_like if quoted else _like
-        tests = [f"{everything} ILIKE {self.param(f'%{pattern(text)}%')} ESCAPE '\\'" for text in spellings]
+        patterns = [self.param(f"%{pattern(spelling)}%") for spelling in spellings]
+        tests = [f"{text} ILIKE {each} ESCAPE '\\'" for each in patterns]
+        escapes = [(self.param(escape), self.param(char)) for char, escape in _ESCAPES if char in value]
+        if escapes:  # nearly no text has any of them, and to see that is quick
+            plain = reduce(lambda sql, each: f"replace({sql}, {each[0]}, {each[1]})", escapes, text)
+            again = " OR ".join(f"{plain} ILIKE {each} ESCAPE '\\'" for each in patterns)
+            some = " OR ".join(f"contains({text}, {escape})" for escape, _ in escapes)
+            tests.append(f"(({some}) AND ({again}))")
         return tests[0] if len(tests) == 1 else f"({' OR '.join(tests)})"
 
     def _pattern(self, value: str) -> str:

@@ -6,7 +6,6 @@ temporary file, not in memory.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -16,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -31,6 +31,9 @@ _TABLE_ROWS = 100
 _IN_MEMORY = 64 * 2**20
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@＝＋－＠]")
 """What a spreadsheet would calculate; the wide characters too, which Excel reads as their narrow ones."""
+_INNER = re.compile(r"(?<=[;\t\r\n])(?=[^\S\t\r\n]*[=+\-@＝＋－＠])")
+"""Where such a thing stands behind what other spreadsheets take for the end of a cell, quoted or not."""
+_SEPARATING = re.compile(r'[,;\t\r\n"]')
 
 
 class Format(StrEnum):
@@ -117,19 +120,20 @@ def _json(text: io.TextIOWrapper, columns: Sequence[str], rows: Iterable[Sequenc
 def _csv(
     text: io.TextIOWrapper, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, guard: bool, on_terminal: bool
 ) -> None:
-    def cell(value: Any) -> Any:
+    def cell(value: Any) -> str:
         plain = jsonable(value)
         if isinstance(plain, bool):
-            return "true" if plain else "false"
-        if isinstance(plain, list | dict):
+            plain = "true" if plain else "false"
+        elif isinstance(plain, list | dict):
             plain = json.dumps(plain)
-        elif guard and isinstance(plain, str) and isinstance(value, str | bytes) and _FORMULA.match(plain):
-            plain = f"'{plain}"
-        return printable(plain) if on_terminal and isinstance(plain, str) else plain
+        elif guard and isinstance(plain, str) and isinstance(value, str | bytes):
+            plain = _INNER.sub("'", f"'{plain}" if _FORMULA.match(plain) else plain)
+        shown = "" if plain is None else printable(plain) if on_terminal and isinstance(plain, str) else str(plain)
+        # Also what csv.writer leaves bare: some programs take a semicolon or a tab for the end of a cell.
+        return '"' + shown.replace('"', '""') + '"' if _SEPARATING.search(shown) else shown
 
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(cell, columns))
-    writer.writerows(map(cell, row) for row in rows)
+    for row in chain([columns], rows):
+        text.write((",".join(map(cell, row)) or '""') + "\n")
 
 
 @contextmanager

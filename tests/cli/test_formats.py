@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def test_csv_is_no_formula(kyra: Kyra) -> None:
     guarded = cells(kyra("sql", query, "--format", "csv").out.replace("\r", "⏎"))
     raw = cells(kyra("sql", query, "--format", "csv", "--raw").out.replace("\r", "⏎"))
 
-    assert [line[0] for line in guarded[1:]] == [f"'{text}".replace("\r", "⏎") for text in FORMULAS]
+    harmless = [f"'{text[0]}'{text[1:]}" if text[0] in "\t\r\n" else f"'{text}" for text in FORMULAS]
+    assert [line[0] for line in guarded[1:]] == [text.replace("\r", "⏎") for text in harmless]
     assert [line[0] for line in raw[1:]] == [text.replace("\r", "⏎") for text in FORMULAS]
     assert {line[1] for line in [*guarded[1:], *raw[1:]]} == {"-1"}
     assert (guarded[0][0], raw[0][0]) == ("'=x", "=x")
@@ -143,7 +145,22 @@ def test_any_text_survives_raw_csv_and_never_calculates(rows: list[list[str]]) -
 
     assert written(raw=True)[1:] == rows
     for row in written(raw=False)[1:]:
-        assert not row[0].lstrip().startswith(("=", "+", "-", "@"))
+        for part in re.split("[;\t\r\n]", row[0]):
+            assert not part.lstrip().startswith(("=", "+", "-", "@"))
+
+
+def test_cells_hold_together_where_semicolons_or_tabs_part_them(kyra: Kyra) -> None:
+    query = (
+        "SELECT 'x;=cmd|'' /C calc''!A0' AS a, 'x' || chr(9) || '-1' AS b, 'u;v' AS c, 'plain' AS d, NULL AS e, 1 AS f"
+    )
+
+    assert kyra("sql", query, "--format", "csv").out.splitlines()[1] == (
+        """"x;'=cmd|' /C calc'!A0","x\t'-1","u;v",plain,,1"""
+    )
+    assert kyra("sql", query, "--format", "csv", "--raw").out.splitlines()[1] == (
+        """"x;=cmd|' /C calc'!A0","x\t-1","u;v",plain,,1"""
+    )
+    assert kyra("sql", "SELECT NULL AS a", "--format", "csv").out == 'a\n""\n'
 
 
 def test_escape_sequences_do_not_reach_a_terminal_in_csv(kyra: Kyra, monkeypatch: pytest.MonkeyPatch) -> None:

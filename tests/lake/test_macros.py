@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ import duckdb
 import pytest
 
 from kyra_etl import config, resources, wiring
+from kyra_etl.errors import QueryError
 from kyra_etl.lake import views
 from kyra_etl.lake.query import Analyst
 from kyra_etl.load import load
+from tests.detection.making import record
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,18 @@ def story(folder: Path) -> Iterator[Analyst]:
     """Questions to the demo's lake."""
     with wiring.open(config.load({"KYRA_HOME": str(folder)})) as parts:
         load([resources.demo_bucket()], **{**parts.for_run(), "corpus": None})
+        yield wiring.analyst(parts)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Analyst]:
+    """A call from each of these addresses, which it has its name of; one names a resource."""
+    home = tmp_path_factory.mktemp("seen")
+    calls = [record(address, "10:00:00", f"e{n}", sourceIPAddress=address) for n, address in enumerate(SEEN)]
+    text = json.dumps({"Records": calls}).replace('"eventID": "e4"', r'"eventID": "e4", "resources": ["web\/a\u0026b"]')
+    (home / "1.json").write_text(text)
+    with wiring.open(config.load({"KYRA_HOME": str(home)})) as parts:
+        load([home / "1.json"], **{**parts.for_run(), "corpus": None})
         yield wiring.analyst(parts)
 
 
@@ -84,6 +99,47 @@ def test_keys_addresses_and_networks(story: Analyst) -> None:
     net = address.rpartition(".")[0] + ".0/24"
     in_net = scalar(story, "SELECT count(*) FROM events WHERE source_net = $net", net=net)
     assert scalar(story, "SELECT sum(calls) FROM calls_from($net)", net=net) == in_net
+
+
+SEEN = (
+    "2001:db8:1:2::3",
+    "2001:DB8:1::",
+    "2001:db8:ffff::1",
+    "2001:db9::1",
+    "::1",
+    "198.51.100.7",
+    "ec2.amazonaws.com",
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "from_"),
+    [
+        ("2001:db8::/32", SEEN[:3]),
+        ("2001:db8:1::/48", SEEN[:2]),
+        ("2001:db8:1:2::/64", SEEN[:1]),
+        ("2001:db8::/31", SEEN[:4]),
+        ("2001:db8:1:2::3/128", SEEN[:1]),
+        ("2001:0db8:0001:0002:0000:0000:0000:0003", SEEN[:1]),
+        ("::/0", SEEN[:5]),
+        ("::1", SEEN[4:5]),
+        ("198.51.0.0/16", SEEN[5:6]),
+        ("198.51.100.7", SEEN[5:6]),
+        ("ec2.amazonaws.com", SEEN[6:]),
+    ],
+)
+def test_networks_of_every_width_hold_their_addresses(seen: Analyst, asked: str, from_: tuple[str, ...]) -> None:
+    assert {row["event_name"] for row in rows(seen, "FROM calls_from($a)", a=asked)} == set(from_)
+
+
+@pytest.mark.parametrize("asked", ["198.51.100.0/33", "2001:db8::/129", "2001:db8::/x", "web/1"])
+def test_what_is_no_network_is_refused(seen: Analyst, asked: str) -> None:
+    with pytest.raises(QueryError, match=f"That is no network: {asked}. Write it as"):
+        seen.query("FROM calls_from($a)", {"a": asked})
+
+
+def test_resources_are_found_however_json_spells_them(seen: Analyst) -> None:
+    assert [row["event_name"] for row in rows(seen, "FROM who_touched('web/a&b')")] == ["::1"]
 
 
 def test_denials_and_resources(story: Analyst) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from kyra_etl import __version__, cadence
 from kyra_etl.model import SEVERITIES
 from kyra_etl.state import State
-from kyra_etl.status import status
+from kyra_etl.status import LOCAL, status
 
 STATES = ("Pending", "Connected", "Degraded", "Failed", "Paused")
 RECENT_RUNS = 50
@@ -44,7 +44,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("kyra_build_info", "gauge", "Always 1; the version is a label.", ("version",)),
     Metric("kyra_integration_state", "gauge", "1 for the state that `kyra status` shows.", (*_BY, "state")),
     Metric("kyra_last_success_timestamp_seconds", "gauge", "When the last run that worked ended.", (*_BY, "verb")),
-    Metric("kyra_last_success_age_seconds", "gauge", "How long ago that was, by this machine's clock.", (*_BY, "verb")),
+    Metric(
+        "kyra_last_success_age_seconds",
+        "gauge",
+        "How long ago that was; before the first, how long ago the integration was added.",
+        (*_BY, "verb"),
+    ),
     Metric("kyra_runs_total", "counter", "Runs, by how they ended.", (*_BY, "verb", "state")),
     Metric(
         "kyra_lag_seconds",
@@ -113,7 +118,7 @@ def _samples(state: State, now: datetime) -> Iterator[Sample]:
     figures = state.figures
     yield from sample("kyra_build_info", 1, __version__)
     told = status(state, now)
-    free = {one["name"] for one in told["integrations"] if one["bucket"].startswith("file:")} | {"local"}
+    free = {one["name"] for one in told["integrations"] if one["bucket"].startswith("file:")} | {LOCAL}
     for one in told["integrations"]:
         for each in STATES:
             yield from sample("kyra_integration_state", each == one["state"], one["name"], each)
@@ -123,12 +128,17 @@ def _samples(state: State, now: datetime) -> Iterator[Sample]:
         yield from sample("kyra_newest_event_timestamp_seconds", ledger["last_event_at"], one["name"])
         yield from sample("kyra_log_files_waiting", ledger["pending"] + ledger["planned"], one["name"])
         yield from sample("kyra_log_files_gone", ledger["gone"], one["name"])
+    # Nobody waits for an integration that is paused or was removed.
+    added = {one.name: one.created_at or now for one in state.integrations.list() if not one.paused}
+    since = {(name, "sync"): at for name, at in added.items()}
     for row in figures.runs():
-        by = (row["integration"], row["verb"])
-        yield from sample("kyra_runs_total", row["runs"], *by, row["state"])
-        if row["state"] == "succeeded":
-            yield from sample("kyra_last_success_timestamp_seconds", row["last"], *by)
-            yield from sample("kyra_last_success_age_seconds", (now - row["last"]).total_seconds(), *by)
+        name, verb, at = row["integration"], row["verb"], row["last_finished_at"]
+        yield from sample("kyra_runs_total", row["runs"], name, verb, row["state"])
+        if row["state"] == "succeeded" and name in (*added, LOCAL):
+            yield from sample("kyra_last_success_timestamp_seconds", at, name, verb)
+            since[name, verb] = max(at, added.get(name, at))
+    for by, at in since.items():
+        yield from sample("kyra_last_success_age_seconds", (now - at).total_seconds(), *by)
     reads: dict[str, int] = {}
     for row in figures.loaded():
         for name, column in _SUMS.items():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kyra_etl import cadence
 from kyra_etl.cloudtrail import hours
 from kyra_etl.model import ACCOUNT, Integration
+from kyra_etl.state.runs import KEPT
 from kyra_etl.verdict import Facts, verdicts
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _one(
     name = integration.name
     ledger, history = state.ledger.counts(name), state.ledger.states(name, hours.BUCKET)
     ledger |= {key: ledger[key] - hours_ for key, hours_ in history.items()}
-    runs = [run for run in state.runs.recent(name, limit=100) if run["state"] in ("succeeded", "failed")]
+    runs = [run for run in state.runs.recent(name, limit=KEPT) if run["state"] in ("succeeded", "failed")]
     syncs = [run for run in runs if run["verb"] == "sync"]
     last_sync = state.runs.last(name, verb="sync")
     last_run = runs[0] if runs else None

@@ -62,6 +62,26 @@ def test_the_values_are_those_of_the_run(scrape: dict[str, list[tuple[dict[str, 
     assert (states["Degraded"], sum(states.values())) == (1.0, 1.0)
 
 
+def test_age_of_the_last_success_is_told_of_those_that_somebody_waits_for(
+    kyra: Kyra,  # noqa: F811
+    bucket: Path,  # noqa: F811
+) -> None:
+    for name in ("synced", "paused", "removed", "new"):
+        kyra("integration", "add", name, "--bucket", bucket.as_uri())
+    for name in ("synced", "paused", "removed"):
+        kyra("sync", name)
+    kyra("integration", "pause", "paused")
+    kyra("integration", "remove", "removed")
+
+    told = kyra("metrics", "--json").json
+
+    ages = {one["integration"]: one["value"] for one in told["kyra_last_success_age_seconds"] if one["verb"] == "sync"}
+    assert set(ages) == {"synced", "new"}
+    assert all(0 <= age < 600 for age in ages.values())
+    assert [one["integration"] for one in told["kyra_last_success_timestamp_seconds"]] == ["synced"]
+    assert len(told["kyra_runs_total"]) == 3  # a counter goes on
+
+
 def test_metrics_are_answered_over_http_on_this_machine_only(kyra: Kyra, kyra_home: Path) -> None:  # noqa: F811
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -34,7 +34,8 @@ def compact(
     """Make few large files, sorted for rare events, of the small ones that finished days are made of.
 
     Without --to, days that ended compact_after_days ago. Days that were compacted are left alone until late files
-    come. Syncs and queries may go on meanwhile.
+    come. Syncs and queries may go on meanwhile. What runs published about themselves becomes one file a day, and
+    reports of runs leave the state after 35 days.
     """
     from kyra_etl.maintain.compact import compact as run
 
@@ -51,6 +52,11 @@ def compact(
             f"{count(report.partitions, 'partition')} compacted: "
             f"{count(report.files_read, 'file')} became {count(report.files_written, 'file')}."
         )
+        if report.gathered or report.runs:
+            show(
+                f"{count(report.gathered, 'published file')} of runs went into one a day, "
+                f"{count(report.runs, 'old run')} left the state."
+            )
         show(_totals("before", report.before))
         show(_totals("after", report.after))
     _tell_failed(report.failed)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kyra_etl.errors import DamagedFile, LakeError
-from kyra_etl.lake import gathered, layout, recent, tables, writer
+from kyra_etl.lake import books, gathered, layout, recent, tables, writer
 from kyra_etl.lake.dedup import Distinct, colliding, distinct
 from kyra_etl.lake.moving import TRIES, has_left
 from kyra_etl.lake.spool import Rows
@@ -178,6 +178,14 @@ class Lake:
     def write_table(self, table: str, name: str, rows: Iterable[Mapping[str, Any]], day: date | None = None) -> None:
         """Write records of our own beside `events/`; see `lake.tables`."""
         tables.write(self.storage, table, name, rows, day)
+
+    def crowded_tables(self, before: date) -> dict[tuple[str, str], list[str]]:
+        """Days of records of our own with several files, by table and day; see `lake.books`."""
+        return books.crowded(self.storage, before)
+
+    def gather_table(self, table: str, paths: Sequence[str], memory: int, alive: Callable[[], object]) -> None:
+        """Make one file of a day's; see `lake.books`."""
+        books.gather(self.storage, table, paths, memory, alive)
 
     def staged_attempts(self) -> list[str]:
         """Names `<batch>-<attempt>` of the staging folders there are."""

@@ -16,14 +16,11 @@ from urllib.parse import urlsplit
 from kyra_etl.cloudtrail.schema import ACTIVITY, EVENTS
 from kyra_etl.detection.rule import Detection
 from kyra_etl.lake import Lake, layout, views
-from kyra_etl.lake.tables import TABLES
+from kyra_etl.lake.tables import LATEST, TABLES
 from kyra_etl.lake.views import literal
 
 VIEWS = "-- views"
 """The line behind which nothing is about credentials."""
-
-_LATEST = {"log_files": "integration, bucket, key, etag", "alert_events": "alert_id, event_id"}
-"""Tables that say a thing again when it changed, and what names it; the file of the latest run counts."""
 
 _HEAD = """\
 -- The lake {uri} in any DuckDB: views, macros and params of kyra-etl. Made by `kyra sql --init`.
@@ -94,9 +91,9 @@ def _records(lake: Lake, name: str, none: str) -> str:
     if not lake.storage.folders(name):
         return f"-- There are none yet: make this script again when there are.\n{none}"
     rows = f"{none} UNION ALL BY NAME SELECT * FROM read_parquet({literal(_glob(lake, f'{name}/*/*.parquet'))}"
-    if name not in _LATEST:
+    if name not in LATEST:
         return f"{rows}, hive_partitioning = false, union_by_name = true)"
-    latest = f"row_number() OVER (PARTITION BY {_LATEST[name]} ORDER BY filename DESC) = 1"
+    latest = f"row_number() OVER (PARTITION BY {LATEST[name]} ORDER BY filename DESC) = 1"
     rows += ", hive_partitioning = false, union_by_name = true, filename = true)"
     return f"SELECT * EXCLUDE (filename) FROM ({rows}) QUALIFY {latest}"
 

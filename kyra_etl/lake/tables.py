@@ -1,6 +1,6 @@
 """Records of our own as Parquet beside `events/`, for plain DuckDB, a notebook or Athena, without our tools.
 
-    sync_runs/date=<day of the run>/<run>.parquet         one row a run
+    sync_runs/date=<day of the run>/<run>.parquet         one row a run; maintenance makes one file a day of them
     log_files/date=<day of the run>/<run>.parquet         the log files a run changed; the latest row of a key counts
     alert_events/date=<day of the run>/<run>.parquet      the events of the alerts a run changed
     alerts/date=<day first seen>/alerts.parquet           the alerts of that day as they are now
@@ -66,6 +66,13 @@ TABLES: Mapping[str, pa.Schema] = {
         lag_p95=pa.float64(),
     ),
 }
+
+LATEST = {
+    "sync_runs": "run_id",
+    "log_files": "integration, bucket, key, etag",
+    "alert_events": "alert_id, event_id",
+}
+"""Tables of which every run writes a file, and what names a thing in them: the row of the latest run's file counts."""
 
 MEANINGS: Mapping[str, str] = {
     "run_id": "The run",

@@ -10,6 +10,7 @@ from typing import Any
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import Partition
 from kyra_etl.lake import compact as compacting
+from kyra_etl.maintain.books import keep_books
 from kyra_etl.maintain.swap import Work, remove_replaced, swap, working
 from kyra_etl.run import Kit
 
@@ -30,8 +31,12 @@ class CompactReport:
     """Files replaced earlier whose grace was over."""
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
+    runs: int = 0
+    """Old runs whose reports left the state."""
+    gathered: int = 0
+    """Files that runs had published about themselves, and whose rows went into another one of their day."""
     failed: tuple[Mapping[str, str], ...] = ()
-    """Partitions that could not be compacted: account, date, error. They are as they were."""
+    """Partitions that could not be compacted: account (or table), date, error. They are as they were."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,9 +75,17 @@ def compact(
                 tally.failed.append({"account": account, "date": day.isoformat(), "error": str(error)})
             work.alive()
             kit.progress.advance()
-        removed = remove_replaced(work)
+        removed, kept = remove_replaced(work), keep_books(work)
         counts = {name: value for name, value in vars(tally).items() if name != "failed"}
-        return CompactReport(**counts, failed=tuple(tally.failed), removed=removed, before=before, after=totals(work))
+        return CompactReport(
+            **counts,
+            runs=kept.runs,
+            gathered=kept.gathered,
+            failed=(*tally.failed, *kept.failed),
+            removed=removed,
+            before=before,
+            after=totals(work),
+        )
 
 
 def _compact(work: Work, partition: Partition, tally: _Tally) -> None:

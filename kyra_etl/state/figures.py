@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database
 
-_ever, _files, _runs, _alerts = tables.totals, tables.log_files, tables.runs, tables.alerts
+_ever, _files, _ended, _alerts = tables.totals, tables.log_files, tables.run_totals, tables.alerts
 _data_files, _requests = tables.data_files, tables.list_requests
 
 SUMS = ("files", "bytes", "records", "events", "duplicates", "conflicts", "malformed", "expired")
@@ -32,12 +32,8 @@ class Figures:
         return self._rows(query.where(c.state == "quarantined").group_by(c.integration, c.reason))
 
     def runs(self) -> list[dict[str, Any]]:
-        """By integration, verb and state: runs, and finished_at of the last one."""
-        c = _runs.c
-        query = select(
-            c.integration, c.verb, c.state, func.count().label("runs"), func.max(c.finished_at).label("last")
-        )
-        return self._rows(query.group_by(c.integration, c.verb, c.state))
+        """By integration, verb and the state they ended in: runs that ever ended, and last_finished_at."""
+        return self._rows(select(_ended))
 
     def alerts(self) -> list[dict[str, Any]]:
         """By severity, status and historical: alerts."""

@@ -95,6 +95,16 @@ runs = Table(
     Index(None, "integration", "started_at"),
     # the last run of a kind that failed may lie a year back
     Index(None, "integration", "verb", "state", "started_at"),
+    Index(None, "started_at", "run_id"),
+)
+
+run_totals = Table(
+    "run_totals",
+    metadata,
+    # how runs ended, kept by whoever ends one: metrics must not read all that ever ran, and old runs leave
+    *(Column(name, Str, primary_key=True) for name in ("integration", "verb", "state")),
+    count("runs"),
+    Column("last_finished_at", Time, nullable=False),
 )
 
 leases = Table(
@@ -197,13 +207,7 @@ log_files = Table(
     Column("batch_id", Str),
     Column("run_id", Str),
     Column("loaded_at", Time),
-    count("records"),
-    count("events"),
-    count("duplicates"),
-    count("conflicts"),
-    count("malformed"),
-    count("expired"),
-    count("uncompressed"),
+    *map(count, ("records", "events", "duplicates", "conflicts", "malformed", "expired", "uncompressed")),
     Column("sha256", Str),
     Column("first_event_at", Time),
     Column("last_event_at", Time),

@@ -19,7 +19,7 @@ from typing import Any
 from kyra_etl import cadence
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.discover import Surveyed, discover_days, survey
-from kyra_etl.errors import StateError, UsageError
+from kyra_etl.errors import KyraError, StateError, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.listing import Found
 from kyra_etl.model import Integration, Limits, RunReport, Window
@@ -113,17 +113,23 @@ def backfill(
     """Load the date folders the window touches, oldest first, and yield each day's report as it is done.
 
     With `accounts`, theirs alone. Its alerts are historical. It ends before the next day when the integration is
-    paused. Raises KyraError, StateError when another backfill of the integration is under way.
+    paused. Raises KyraError, StateError when another backfill of the integration is under way; where only some folders
+    could not be listed, the first such problem, after the last day.
     """
     now = clock()
     _require_past(window, now)
     kit = Kit(lake, state, corpus, beside_syncs(limits), clock, progress or Silent(), spread)
     tidy(lake=lake, state=state)
     days = _until_now(window, now).days()
+    problem: KyraError | None = None
     for number, day in enumerate(days, start=1):
         if any(one.name == integration.name and one.paused for one in state.integrations.list()):
-            return
-        yield _one_day(integration, day, f"{day} ({number} of {len(days)})", accounts, bucket, kit)
+            break
+        report, of_day = _one_day(integration, day, f"{day} ({number} of {len(days)})", accounts, bucket, kit)
+        problem = problem or of_day
+        yield report
+    if problem is not None:
+        raise problem
 
 
 def beside_syncs(limits: Limits) -> Limits:
@@ -166,18 +172,26 @@ def _one_day(
     accounts: Collection[str] | None,
     bucket: LogBucket,
     kit: Kit,
-) -> RunReport:
-    with recorded("backfill", integration.name, kit) as entry:
-        lease = kit.state.leases.take(f"backfill:{integration.name}", owner_of(entry.run_id), kit.limits.lease_seconds)
-        if lease is None:
-            raise StateError(
-                f"Another backfill of {integration.name} is running.",
-                f"Start this one again when it has ended; if it was killed, in {kit.limits.lease_seconds} seconds.",
-            )
-        with lease:
-            beating = replace(kit, progress=_Beating(kit.progress, label, renewing(lease.renew, kit)))
-            entry.report = _load_day(entry, integration, day, accounts, bucket, lease, beating)
-    return entry.report
+) -> tuple[RunReport, KyraError | None]:
+    """The day's report, and why its run counts as failed although all that could be listed is loaded."""
+    report = problem = None
+    try:
+        with recorded("backfill", integration.name, kit) as entry:
+            owner, seconds = owner_of(entry.run_id), kit.limits.lease_seconds
+            lease = kit.state.leases.take(f"backfill:{integration.name}", owner, seconds)
+            if lease is None:
+                raise StateError(
+                    f"Another backfill of {integration.name} is running.",
+                    f"Start this one again when it has ended; if it was killed, in {seconds} seconds.",
+                )
+            with lease:
+                beating = replace(kit, progress=_Beating(kit.progress, label, renewing(lease.renew, kit)))
+                entry.report = _load_day(entry, integration, day, accounts, bucket, lease, beating)
+            report, problem = entry.report, entry.problem
+    except KyraError as error:
+        if report is None or error is not problem:
+            raise
+    return report, problem
 
 
 def _load_day(

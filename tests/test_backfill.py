@@ -14,10 +14,10 @@ from kyra_etl import resources
 from kyra_etl.backfill import backfill, beside_syncs, plan
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import StateError, UsageError
+from kyra_etl.errors import AccessError, CollectError, StateError, UsageError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.lake import Lake
-from kyra_etl.model import Commit, Integration, Limits, RunReport, Window
+from kyra_etl.model import Commit, Integration, Limits, LogFile, RunReport, Window
 from kyra_etl.run import load_handed_out
 from kyra_etl.state import State
 from kyra_etl.sync import sync
@@ -60,6 +60,15 @@ class House:
 
     def sync(self) -> RunReport:
         return sync(self.acme, lake=self.lake, corpus=None, **self.parts())
+
+
+class Refusing(FolderBucket):
+    """A folder in which nothing of one account may be listed."""
+
+    def files(self, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        if f"/{OTHER}/" in prefix:
+            raise AccessError(f"{prefix} may not be listed.", "Ask for it.")
+        yield from super().files(prefix, start_after)
 
 
 def days(first: date, last: date) -> Window:
@@ -167,6 +176,26 @@ def test_stopped_anywhere_it_goes_on_where_it_stood(house: House) -> None:
     reports = list(house.run(FIRST, LAST))
 
     assert [(report.loaded, report.already_loaded) for report in reports] == [(0, 2)] * 2 + [(2, 0)] * 3
+
+
+@IN_A_FOLDER
+def test_a_refused_folder_keeps_no_day_from_being_loaded_and_is_told_at_the_end(house: House) -> None:
+    runs = house.run(FIRST, LAST, bucket=Refusing(house.folder, clock=lambda: NOW))
+    reports = [next(runs) for _ in range(5)]
+    with pytest.raises(AccessError, match=rf"{OTHER}/CloudTrail/eu-west-1/{FIRST:%Y/%m/%d}/ may not be listed"):
+        next(runs)
+
+    assert [(report.listed, report.loaded) for report in reports] == [(1, 1)] * 5
+    assert [run["state"] for run in house.state.runs.recent("acme")] == ["failed"] * 5
+    assert [report.loaded for report in house.run(FIRST, LAST)] == [1] * 5, "with leave, only what was missing"
+
+
+@IN_A_FOLDER
+def test_a_bucket_that_cannot_be_listed_at_all_ends_a_backfill_at_once(house: House, tmp_path: Path) -> None:
+    with pytest.raises(CollectError, match="does not exist"):
+        list(house.run(FIRST, LAST, bucket=FolderBucket(tmp_path / "nowhere", clock=lambda: NOW)))
+
+    assert [run["state"] for run in house.state.runs.recent("acme")] == ["failed"]
 
 
 @IN_A_FOLDER

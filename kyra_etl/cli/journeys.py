@@ -166,12 +166,18 @@ def backfill(
                 )
             _show_plan(made, json=json)
             return
+        problem: KyraError | None = None
         try:
             with progress() as drawn:
                 runs = run(integration, days_of, bucket=bucket, **parts.for_run(), accounts=account, progress=drawn)
-                for day, report in zip(days_of.days(), runs, strict=False):
+                # Reports first: what could not be listed is told after that of the last day.
+                for report, day in zip(runs, days_of.days(), strict=False):
                     days.append({"day": day, **report.as_json()})
                     reports.append(report)
+        except KyraError as error:
+            if not reports:
+                raise
+            problem = error
         finally:
             for day, report in zip(days_of.days(), reports, strict=False) if not json else ():
                 show(f"{day}  {sentence(report, noun='log file')}")
@@ -180,6 +186,8 @@ def backfill(
             tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "days": days})
+    if problem is not None:
+        raise problem
     if not any(report.listed for report in reports):
         say(f"There is no log file of these days{' and accounts' if account else ''} in the bucket.")
     raise typer.Exit(QUARANTINED if any(report.quarantined for report in reports) else 0)

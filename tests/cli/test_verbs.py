@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kyra_etl import cli
+from kyra_etl.errors import AccessError
+from kyra_etl.folder import FolderBucket
+from kyra_etl.model import LogFile
 from tests import planted
 from tests.cli.conftest import ACCOUNT, Kyra, put, record
 
@@ -131,6 +135,31 @@ def test_backfill_reports_day_by_day(synced: Kyra, bucket: Path) -> None:
     assert report["events"] == 1
     again = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30")
     assert again.out.splitlines()[1] == "2025-11-30  0 log files loaded, 1 already loaded: 0 records, 0 new events."
+
+
+def test_backfill_goes_on_past_a_refused_folder_and_ends_with_what_was_refused(
+    synced: Kyra, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, "refused", record("r1"), day="2025/11/29", region="eu-south-1")
+    put(bucket, "old", record("b1", eventTime="2025-11-30T10:00:00Z"), day="2025/11/30")
+    listing = FolderBucket.files
+
+    def files(self: FolderBucket, prefix: str, start_after: str = "") -> Iterator[LogFile]:
+        if "eu-south-1" in prefix:
+            raise AccessError(f"{prefix} may not be listed.", "Give yourself read permission.")
+        yield from listing(self, prefix, start_after)
+
+    monkeypatch.setattr(FolderBucket, "files", files)
+    ran = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30")
+    again = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30", "--json")
+
+    assert (ran.code, again.code) == (1, 1)
+    assert [line.partition("  ")[2].partition(":")[0] for line in ran.out.splitlines()] == [
+        "0 log files loaded",
+        "1 log file loaded",
+    ]
+    assert "eu-south-1/2025/11/29/ may not be listed." in ran.err
+    assert again.json["already_loaded"] == 1
 
 
 def test_detect_looks_back(synced: Kyra) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISREG
 
 from kyra_etl.cloudtrail import keys
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import ObjectError, ObjectGone, UsageError
+from kyra_etl.errors import CollectError, ObjectError, ObjectGone, UsageError
 from kyra_etl.folder import as_path, as_text
 from kyra_etl.lake import Lake, layout
 from kyra_etl.listing import Found
@@ -27,7 +29,10 @@ PAGE = 1_000
 
 
 class LocalFiles:
-    """Files of this machine as a bucket: the key is the absolute path as text, the etag the SHA-256 of the bytes."""
+    """Files of this machine as a bucket: the key is the absolute path as text, the etag the SHA-256 of the bytes.
+
+    Of a file that cannot be read the etag is made of its size and time.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.name = LOCAL
@@ -66,15 +71,17 @@ def load(
     """Load files and folders (searched whole). With `corpus` None no detection runs.
 
     A file named outright is tried whatever it is called; in a folder, files that are no JSON are ignored.
-    Raises UsageError for a path that does not exist, before anything is loaded.
+    A file that cannot be read is quarantined. Raises UsageError for a path that does not exist, before anything is
+    loaded, and CollectError for a folder that cannot be looked into, when all else is.
     """
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not os.path.exists(path)]
     if missing:
-        raise UsageError(f"{missing[0]} does not exist.", "Give files or folders of CloudTrail logs.")
+        raise UsageError(f"{missing[0]} does not exist.", "Give files or folders of CloudTrail logs that you may read.")
     kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
     with recorded("load", LOCAL, kit) as entry:
         tidy(lake=lake, state=state)
         found = _observe(entry.run_id, paths, kit)
+        entry.problem = found.problem
         run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
         entry.problem = load_found(run, kit)
         entry.report = report(run, kit, found, run_detections(kit))
@@ -92,7 +99,12 @@ def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
         found.listed -= observed.repeated
         page.clear()
 
-    for path, named in files_of(paths):
+    def refused(error: OSError) -> None:
+        found.problem = found.problem or CollectError(
+            f"{error.filename} cannot be listed: {error.strerror}.", "Check its permissions, then load it again."
+        )
+
+    for path, named in files_of(paths, refused):
         found.listed += 1
         kit.progress.advance()
         kind = kind_of(path, named=named)
@@ -107,11 +119,14 @@ def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
     return found
 
 
-def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every file of the paths once, with whether it was named outright; folders in order of name."""
+def files_of(paths: Sequence[Path], refused: Callable[[OSError], None]) -> Iterator[tuple[Path, bool]]:
+    """Every file of the paths once, with whether it was named outright; folders in order of name.
+
+    `refused` is told of each folder that cannot be looked into.
+    """
     seen: set[Path] = set()
     for path in paths:
-        found = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+        found = sorted(_inside(path, refused)) if os.path.isdir(path) else [path]
         for file in found:
             absolute = file.absolute()
             if absolute not in seen:
@@ -119,11 +134,20 @@ def files_of(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
                 yield absolute, file is path
 
 
+def _inside(folder: Path, refused: Callable[[OSError], None]) -> Iterator[Path]:
+    for where, _, names in os.walk(folder, onerror=refused):
+        for path in (Path(where, name) for name in names):
+            stat = _stat(path)
+            if stat is None or S_ISREG(stat.st_mode):
+                yield path
+
+
 def kind_of(path: Path, *, named: bool) -> str:
     """As `keys.parse_key`, but files outside CloudTrail's folders count too, by what they are called."""
     if path.name == layout.MARKER:
         return "other"
-    info = keys.parse_key(path.as_posix(), path.stat().st_size)
+    stat = _stat(path)
+    info = keys.parse_key(path.as_posix(), stat.st_size if stat else None)
     if info.kind != "other":
         return info.kind
     for part, kind in (("_CloudTrail-Digest_", "digest"), ("_CloudTrail-Insight_", "insight")):
@@ -132,14 +156,26 @@ def kind_of(path: Path, *, named: bool) -> str:
     return "log" if named or path.name.endswith(SUFFIXES) else "other"
 
 
+def _stat(path: Path) -> os.stat_result | None:
+    """None of a file that is gone, or that may not be seen."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def _log_file(path: Path) -> LogFile:
-    info = keys.parse_key(path.as_posix())
-    with path.open("rb") as file:
-        etag = hashlib.file_digest(file, "sha256").hexdigest()
+    info, stat = keys.parse_key(path.as_posix()), _stat(path)
+    try:
+        with path.open("rb") as file:
+            etag = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        # On the ledger all the same: `read` says why, and it is quarantined, or gone.
+        etag = f"unreadable-{stat.st_size}-{stat.st_mtime_ns}" if stat else "unreadable"
     return LogFile(
         key=as_text(str(path)),
         etag=etag,
-        size=path.stat().st_size,
+        size=stat.st_size if stat else 0,
         last_modified=keys.named_minute(path.name),
         account=info.account,
         region=info.region,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from kyra_etl import load as load_module
 from kyra_etl.cloudtrail.records import rebuild
-from kyra_etl.errors import UsageError
+from kyra_etl.errors import CollectError, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.load import load
 from kyra_etl.model import Limits, RunReport
@@ -195,6 +197,85 @@ def test_each_bad_file_ends_in_a_named_state_and_the_good_one_loads(
     assert report.quarantined_by_reason == ({reason: 1} if state == "quarantined" else {})
     published = {Path(row["key"]).name: (row["state"], row["reason"]) for row in table(lake, "log_files").to_pylist()}
     assert published == {"good.json": ("loaded", None)} | ({} if state == "ignored" else {name: (state, reason)})
+
+
+@IN_A_FOLDER
+def test_a_file_that_may_not_be_read_is_quarantined_and_the_others_load(
+    loading: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "good.json").write_bytes(GOOD)
+    (folder / "held.json").write_bytes(document(record("2")))
+    opening = Path.open
+
+    def refused(path: Path, *given: Any, **named: Any) -> Any:
+        if path.name == "held.json":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opening(path, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)  # modes would not do: they do not hold for root
+        first, second = loading(folder), loading(folder)
+
+    assert (first.listed, first.loaded, first.quarantined_by_reason) == (2, 1, {"unreadable": 1})
+    assert (second.already_loaded, second.quarantined) == (1, 1), "the same one, not another"
+    assert loading(folder).loaded == 1
+
+
+@IN_A_FOLDER
+@pytest.mark.parametrize("before", ["kind_of", "_log_file", "load_found"])
+def test_a_file_that_vanishes_meanwhile_is_gone_and_the_others_load(
+    loading: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.json").write_bytes(document(record(name)))
+    step = getattr(load_module, before)
+
+    def then(*given: Any, **named: Any) -> Any:
+        (folder / "b.json").unlink(missing_ok=True)
+        return step(*given, **named)
+
+    monkeypatch.setattr(load_module, before, then)
+    report = loading(folder)
+
+    assert (report.listed, report.loaded, report.gone, report.quarantined) == (3, 2, 1, 0)
+
+
+@IN_A_FOLDER
+def test_what_is_no_file_is_passed_over_and_a_link_to_nothing_is_gone(loading: Loader, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    (folder / "folder.json").mkdir(parents=True)
+    (folder / "good.json").write_bytes(GOOD)
+    (folder / "link.json").symlink_to(folder / "nowhere.json")
+    os.mkfifo(folder / "pipe.json")
+
+    report = loading(folder)
+
+    assert (report.listed, report.loaded, report.gone) == (2, 1, 1)
+
+
+@IN_A_FOLDER
+def test_a_folder_that_may_not_be_looked_into_is_told_after_the_others_are_loaded(
+    loading: Loader, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    (folder / "closed").mkdir(parents=True)
+    (folder / "good.json").write_bytes(GOOD)
+    looking = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looking(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(CollectError, match=r"closed cannot be listed: Permission denied\. .*load it again"):
+        loading(folder)
+
+    assert events(lake) == ["1"]
 
 
 def test_a_malformed_record_waits_in_malformed_with_its_source(loading: Loader, tmp_path: Path, lake: Lake) -> None:

@@ -116,6 +116,40 @@ def test_a_closed_alert_is_not_raised_again_while_the_silence_lasts(state: State
     assert [alert.status for alert in _alerts(state, SILENT)] == ["closed"]
 
 
+def test_a_closed_alert_opens_again_when_one_silent_region_becomes_all_of_them(state: State) -> None:
+    _delivered(state, "eu-west-1", last=NOON - timedelta(hours=2), listed=NOON)
+    _delivered(state, "us-east-1", last=NOON - timedelta(minutes=5), listed=NOON)
+    [alert_id] = watch(LOGS, state=state, now=NOON).new
+    state.alerts.close(alert_id, "region retired", NOON)
+
+    later = NOON + timedelta(hours=2)
+    _delivered(state, "eu-west-1", last=NOON - timedelta(hours=2), listed=later)
+    _delivered(state, "us-east-1", last=NOON - timedelta(minutes=5), listed=later)
+    assert watch(LOGS, state=state, now=later).updated == (alert_id,)
+
+    [alert] = _alerts(state, SILENT)
+    assert (alert.severity, alert.status, alert.closed_reason) == ("high", "open", None)
+    moves = [(move["what"], move["before"], move["after"], move["note"]) for move in state.alerts.moves(alert_id)]
+    assert moves[1:] == [("severity", "medium", "high", None), ("status", "closed", "open", "severity rose")]
+    state.alerts.close(alert_id, "known", later)
+    assert watch(LOGS, state=state, now=later + timedelta(minutes=5)).updated == ()
+    assert [alert.status for alert in _alerts(state, SILENT)] == ["closed"]
+
+
+def test_an_alert_closed_when_deliveries_were_back_opens_again_if_they_never_really_were(state: State) -> None:
+    _trail(state, NOON, logging=False)
+    [alert_id] = watch(LOGS, state=state, now=NOON).new
+    _trail(state, NOON, logging=True)
+    watch(LOGS, state=state, now=NOON + timedelta(minutes=5))
+    state.alerts.close(alert_id, "logs again", NOON + timedelta(minutes=10))
+
+    _trail(state, NOON, logging=False)
+    again = watch(LOGS, state=state, now=NOON + timedelta(minutes=15))
+
+    assert (again.new, again.updated) == ((), (alert_id,))
+    assert [(alert.severity, alert.status) for alert in _alerts(state, NOT_LOGGING)] == [("high", "open")]
+
+
 @pytest.mark.parametrize("fields", [{"logging": False}, {"latest_delivery_error": "AccessDenied"}])
 def test_a_trail_that_does_not_log_or_deliver_raises_an_alert_after_the_check(
     state: State, fields: dict[str, Any]

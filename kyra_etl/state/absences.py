@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from kyra_etl.model import Severity
 from kyra_etl.state import tables
-from kyra_etl.state.alerts import Recorded, move
+from kyra_etl.state.alerts import Recorded, has_risen, move, reopen
 from kyra_etl.state.database import Database
 
 _absences, _alerts = tables.absences, tables.alerts
@@ -57,10 +57,12 @@ class Absences:
                 ).mappings()
             }
             for key, absence in given.items():
-                if key not in going_on:
-                    new += _begin(connection, integration, absence, now)
-                elif _change(connection, going_on[key], absence.severity, absence.summary, absence.since, now):
-                    updated.append(going_on[key])
+                alert_id = going_on.get(key) or _again(connection, integration, absence)
+                if alert_id is None:
+                    _begin(connection, integration, absence, now)
+                    new.append(absence.alert_id)
+                elif _change(connection, alert_id, absence.severity, absence.summary, absence.since, now):
+                    updated.append(alert_id)
             for key, alert_id in going_on.items():
                 if key not in given:
                     ended = _absences.c.integration == integration, _absences.c.alert_id == alert_id
@@ -72,15 +74,17 @@ class Absences:
         return Recorded(tuple(new), tuple(updated))
 
 
-def _begin(connection: Connection, integration: str, absence: Absence, now: datetime) -> list[str]:
-    row = {name: getattr(absence, name) for name in (*_KEY, "since", "alert_id")}
-    known = connection.scalar(select(_alerts.c.alert_id).where(_alerts.c.alert_id == absence.alert_id))
+def _again(connection: Connection, integration: str, absence: Absence) -> str | None:
+    """The alert of the same start, which goes on: what was absent never really came back. None when there is none."""
+    known: str | None = connection.scalar(select(_alerts.c.alert_id).where(_alerts.c.alert_id == absence.alert_id))
     if known is not None:
-        # The same start: it never really came back.
-        going_on = _absences.c.integration == integration, _absences.c.alert_id == absence.alert_id
+        going_on = _absences.c.integration == integration, _absences.c.alert_id == known
         connection.execute(update(_absences).where(*going_on).values(ended_at=None))
-        _change(connection, absence.alert_id, absence.severity, absence.summary, absence.since, now)
-        return []
+    return known
+
+
+def _begin(connection: Connection, integration: str, absence: Absence, now: datetime) -> None:
+    row = {name: getattr(absence, name) for name in (*_KEY, "since", "alert_id")}
     connection.execute(insert(_absences).values(row | {"integration": integration}))
     alert: dict[str, Any] = {
         "alert_id": absence.alert_id,
@@ -97,19 +101,24 @@ def _begin(connection: Connection, integration: str, absence: Absence, now: date
         "changed_at": now,
     }
     connection.execute(insert(_alerts).values(alert))
-    return [absence.alert_id]
 
 
 def _change(
-    connection: Connection, alert_id: str, severity: str, summary: str, last_seen: datetime, now: datetime
+    connection: Connection, alert_id: str, severity: Severity, summary: str, last_seen: datetime, now: datetime
 ) -> bool:
-    """Give the alert this severity and these words; False when it has them."""
+    """Give the alert this severity and these words, and open it again if that is more than it was closed at.
+
+    False when nothing changes.
+    """
     before = connection.execute(select(_alerts).where(_alerts.c.alert_id == alert_id)).one()
-    if (before.severity, before.summary) == (severity, summary):
+    rose = has_risen(before, severity)
+    if not rose and (before.severity, before.summary) == (severity, summary):
         return False
     values = {"severity": severity, "summary": summary, "changed_at": now}
     values["last_seen"] = max(before.last_seen, last_seen)
     connection.execute(update(_alerts).where(_alerts.c.alert_id == alert_id).values(values))
     if before.severity != severity:
         move(connection, alert_id, "severity", before.severity, severity, None, now)
+    if rose:
+        reopen(connection, before, now)
     return True

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from kyra_etl.errors import UnknownName, UsageError
-from kyra_etl.model import Alert, Finding
+from kyra_etl.model import Alert, Finding, Severity
 from kyra_etl.state import queue, tables
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.evidence import RANK, fold, upsert
@@ -194,14 +194,14 @@ def _recompute(
                 connection.execute(insert(_alerts).values(after | made))
                 new.append(alert_id)
                 continue
-            rose = before.status == "closed" and RANK[after["severity"]] > RANK.get(before.closed_severity, -1)
+            rose = has_risen(before, after["severity"])
             if rose or any(getattr(before, name) != after[name] for name in _COMPUTED):
                 this = update(_alerts).where(_alerts.c.alert_id == alert_id)
                 connection.execute(this.values(after | {"changed_at": now}))
                 if before.severity != after["severity"]:
                     move(connection, alert_id, "severity", before.severity, after["severity"], None, now)
                 if rose:
-                    _set_status(connection, before, "open", "severity rose", now)
+                    reopen(connection, before, now)
                 updated.append(alert_id)
     return Recorded(tuple(new), tuple(updated), tuple(removed))
 
@@ -244,6 +244,16 @@ def _outlived(connection: Connection, row: Row[Any], now: datetime) -> bool:
     for table in (_alerts, _events, _moves):
         connection.execute(delete(table).where(table.c.alert_id == row.alert_id))
     return True
+
+
+def has_risen(before: Row[Any], severity: Severity) -> bool:
+    """Whether a closed alert opens again at this severity: one above what it had at closing."""
+    return before.status == "closed" and RANK[severity] > RANK.get(before.closed_severity, -1)
+
+
+def reopen(connection: Connection, row: Row[Any], now: datetime) -> None:
+    """Open a closed alert whose severity rose."""
+    _set_status(connection, row, "open", "severity rose", now)
 
 
 def _set_status(connection: Connection, row: Row[Any], status: str, note: str | None, now: datetime) -> None:

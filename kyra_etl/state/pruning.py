@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, false, func, or_, select
+from sqlalchemy import Connection, Row, Select, column, delete, func, select, values
 
 from kyra_etl.model import LogFile
 from kyra_etl.state import tables
 from kyra_etl.state.database import Database, chunks
 
-_files, _pruned = tables.log_files, tables.pruned
+_files, _links, _pruned, _runs = tables.log_files, tables.run_files, tables.pruned, tables.runs
 
 SIZE = 16
 """Bytes of a fingerprint: of a billion files, the odds that any two have the same are one in 10^20."""
@@ -33,6 +33,8 @@ class Pruning:
 
     def prunable(self, before: Mapping[str, date]) -> int:
         """How many log files `prune` would take off."""
+        if not before:
+            return 0
         with self._database.read() as connection:
             return connection.scalar(_old(before, func.count())) or 0
 
@@ -40,8 +42,10 @@ class Pruning:
         """Take loaded log files off the ledger whose folder is of a day before their account's in `before`.
 
         Page by page, each in one transaction: a file is on the ledger or among the fingerprints, at every moment.
-        Returns how many that were.
+        What a run under way deals with is left to a later pruning. Returns how many that were.
         """
+        if not before:
+            return 0
         c = _files.c
         query = _old(before, c.id, c.integration, c.bucket, c.account, c.day, c.key, c.etag).order_by(c.id).limit(PAGE)
         taken, last = 0, -1
@@ -83,9 +87,19 @@ def fingerprint(key: str, etag: str) -> bytes:
 
 
 def _old(before: Mapping[str, date], *columns: Any) -> Select[Any]:
+    """Loaded log files of days before their account's; those of runs under way stay, or their numbers would not add up.
+
+    The days are joined, not spelled out as conditions: there may be ten thousand accounts.
+    """
     c = _files.c
-    days = [and_(c.account == account, c.day < day) for account, day in sorted(before.items())]
-    return select(*columns).where(c.state == "loaded", or_(false(), *days))
+    columns_of_due = column("account", c.account.type), column("day", c.day.type)
+    due = values(*columns_of_due, name="due").data(sorted(before.items())).cte()
+    # Joined outward and wrapped, so that SQLite goes through the log files once and looks each one's account up.
+    same = due.c.account == func.coalesce(c.account, "")
+    query = select(*columns).join_from(_files, due, same, isouter=True)
+    running = select(_links.c.log_file_id).join(_runs, _runs.c.run_id == _links.c.run_id)
+    running = running.where(_runs.c.state == "running")
+    return query.where(c.state == "loaded", c.day < func.coalesce(due.c.day, date.min), c.id.not_in(running))
 
 
 def _remember(database: Database, connection: Connection, rows: Collection[Row[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from kyra_etl.config import load as load_config
 from kyra_etl.errors import ConfigError
+from kyra_etl.load import load
 from kyra_etl.maintain.retain import RetainReport, retain
 from kyra_etl.maintain.swap import LEFT_BEHIND
 from kyra_etl.model import Limits, RunReport
@@ -92,6 +94,7 @@ def test_log_files_leave_the_ledger_when_no_listing_and_no_event_needs_them(
     strange = [file(200, account=None, day=None), file(201, account="222222222222", day=TODAY - timedelta(days=119))]
     batch = planned(folder.state, observed(folder.state, [*files, *strange]))
     folder.state.ledger.commit(replace(committing(folder.state, batch), data_files=()), NOW)
+    folder.state.runs.finish(batch.run_id, None, state="succeeded", error=None, now=NOW)
 
     told = _retain(folder, dry_run=True)
     assert folder.state.ledger.prunable({ACCOUNT: TODAY}) == 119, "nothing yet"
@@ -134,6 +137,35 @@ def test_what_expires_goes_for_good_when_its_grace_is_over(folder: Upkeep) -> No
 
     assert _retain(folder).removed == 4
     assert folder.places()["_replaced"] == 0
+
+
+@pytest.mark.parametrize("before", ["versions", "stage"])
+def test_what_was_read_before_its_day_was_taken_away_does_not_come_back(
+    folder: Upkeep, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    _filled(folder, retain_days=15)
+    owner = folder.state.ledger if before == "versions" else folder.lake
+
+    with once_before(owner, before, lambda: _retain(folder), monkeypatch):
+        report = folder.load(_event(1), _event(5), _event(10), detect=False)
+
+    assert (report.records, report.events, report.duplicates, report.expired) == (3, 0, 2, 1)
+    assert folder.ids() == folder.globbed() == ["1-05", "1-10", "9-05", "9-10"]
+
+
+def test_a_retention_leaves_the_log_files_of_a_run_under_way_until_it_has_counted_them(
+    folder: Upkeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.folder / f"AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/2025/01/01/old.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"Records": [_event(1), _event(10)]}))
+    folder.limits = replace(folder.limits, retain_days=15)
+
+    with once_before(folder.state.ledger, "tally", lambda: _retain(folder), monkeypatch):
+        report = load([path], lake=folder.lake, state=folder.state, corpus=None, limits=Limits(), clock=lambda: NOW)
+
+    assert (report.loaded, report.events) == (1, 2)
+    assert _retain(folder).log_files == 1
 
 
 def test_an_event_that_is_committed_meanwhile_goes_with_the_next_run(

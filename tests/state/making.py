@@ -67,6 +67,7 @@ def sync(state: State, files: Sequence[LogFile], now: datetime = NOW, *, histori
     run_id = observed(state, files, now)
     batch = planned(state, run_id, now, historical=historical)
     state.ledger.commit(committing(state, batch), now)
+    state.runs.finish(run_id, None, state="succeeded", error=None, now=now)
     return batch
 
 

@@ -63,6 +63,30 @@ def test_only_what_is_loaded_and_old_enough_goes(state: State) -> None:
     assert state.ledger.prune({ACCOUNT: DAY + timedelta(days=2), "222222222222": date(2026, 1, 1)}) == 1
 
 
+def test_every_account_of_a_large_organization_has_a_day_of_its_own(state: State) -> None:
+    accounts = [f"{n:012}" for n in range(1_500)]
+    sync(state, [file(n, account=accounts[n * 100]) for n in range(15)])
+    before = {account: DAY + timedelta(days=n % 3 - 1) for n, account in enumerate(accounts)}
+
+    assert state.ledger.prunable(before) == 5
+    assert state.ledger.prune(before) == 5
+    assert {int(row["account"]) % 3 for row in state.ledger.log_files()} == {0, 1}
+
+
+def test_what_a_run_under_way_deals_with_stays_until_it_has_ended(state: State) -> None:
+    run_id = observed(state, [file(1)])
+    batch = planned(state, run_id)
+    state.ledger.commit(committing(state, batch), NOW)
+    sync(state, [file(2)])
+
+    assert state.ledger.prunable(EVERYTHING) == 1
+    assert state.ledger.prune(EVERYTHING) == 1
+    assert state.ledger.tally(run_id)["loaded"] == 1
+
+    state.runs.finish(run_id, None, state="succeeded", error=None, now=NOW)
+    assert state.ledger.prune(EVERYTHING) == 1
+
+
 def test_pages_add_up_and_each_is_whole_or_not_at_all(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "PAGE", 3)
     files = [file(n) for n in range(8)]
@@ -93,5 +117,6 @@ def test_no_file_is_loaded_twice_whatever_is_pruned_when(state: State, rounds: l
             batch = planned(state, run_id)
             loads += [entry.file.key for entry in batch.entries]
             state.ledger.commit(committing(state, batch, [loaded(entry.id) for entry in batch.entries]), LATER)
+        state.runs.finish(run_id, None, state="succeeded", error=None, now=LATER)
         state.ledger.prune({ACCOUNT: DAY - timedelta(days=days - 1)})
     assert len(loads) == len(set(loads)) == len(set().union(*(numbers for numbers, _ in rounds)))

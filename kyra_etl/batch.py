@@ -6,6 +6,7 @@ the next run publishes. Whoever lost the batch to another attempt finds the comm
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -17,9 +18,9 @@ import pyarrow.compute as pc
 
 from kyra_etl.cloudtrail.decode import FILE, DecodedFile
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import CommitRefused, LakeError, ObjectError, ObjectGone, VersionMismatch
+from kyra_etl.errors import CommitRefused, LakeError, ObjectError, ObjectGone, StateError, VersionMismatch
 from kyra_etl.fetch import Read, read_batch
-from kyra_etl.lake import Lake, Partition, partitions_of
+from kyra_etl.lake import Distinct, Lake, Partition, partitions_of
 from kyra_etl.model import Batch, Commit, DataFile, FileOutcome, Limits, LogFileState
 from kyra_etl.ports import Clock, LogBucket, Progress
 from kyra_etl.retention import Young
@@ -120,21 +121,26 @@ def _commit(
             lake.discard(batch.batch_id, batch.attempt)
             return False
         versions = state.ledger.versions(partitions)
+        # After the versions: what a retention takes away from here on moves them, and all of this is asked again.
+        young = _young(limits, state, clock().date())
+        fresh = young(keys) if young is not None else pa.repeat(pa.scalar(True), keys.num_rows)
         try:
             distinct = lake.distinct(read.rows, _committed(state, partitions))
         except LakeError:
             if state.ledger.versions(partitions) == versions:
                 raise
             continue  # a file that was to be compared with is gone because a compaction replaced it
-        files = lake.stage(batch.batch_id, batch.attempt, read.rows.segments(distinct.keep), malformed)
-        kept = keys if distinct.keep.true_count == keys.num_rows else keys.filter(distinct.keep)
-        names = set(pc.unique(kept["event_name"]).to_pylist())
+        keep = pc.and_(fresh, distinct.keep)
+        files = lake.stage(batch.batch_id, batch.attempt, read.rows.segments(keep), malformed)
+        outcomes = _outcomes(read, keys[FILE], fresh, distinct)
+        _add_up(batch, outcomes, files)
+        names = set(pc.unique(keys["event_name"].filter(keep)).to_pylist())
         commit = Commit(
             batch=batch,
-            outcomes=_outcomes(read, kept, keys.filter(distinct.conflicts)),
+            outcomes=outcomes,
             data_files=files,
             versions=versions,
-            detections=corpus.for_events(names) if corpus is not None and kept.num_rows else (),
+            detections=corpus.for_events(names) if corpus is not None and names else (),
         )
         try:
             state.ledger.commit(commit, clock())
@@ -178,10 +184,6 @@ def _young(limits: Limits, state: State, today: date) -> Young | None:
     return Young(limits, removed, today)
 
 
-def _per_file(rows: pa.Table) -> dict[int, int]:
-    return {pair["values"]: pair["counts"] for pair in pc.value_counts(rows[FILE]).to_pylist()}
-
-
 def _committed(state: State, partitions: Sequence[Partition]) -> dict[Partition, list[DataFile]]:
     if not partitions:
         return {}
@@ -195,32 +197,63 @@ def _committed(state: State, partitions: Sequence[Partition]) -> dict[Partition,
     return files
 
 
-def _outcomes(read: Read, kept: pa.Table, conflicting: pa.Table) -> tuple[FileOutcome, ...]:
-    kept_by_file = _per_file(kept)
-    conflicts_by_file = _per_file(conflicting)
-    outcomes = []
-    for file in read.files:
-        if file.problem is not None:
-            outcomes.append(_set_aside(file.number, file.problem))
-            continue
-        events, late = kept_by_file.get(file.number, 0), read.expired.get(file.number, 0)
-        outcomes.append(
-            FileOutcome(
-                id=file.number,
-                state="loaded",
-                records=file.records,
-                events=events,
-                duplicates=file.events - events - late,
-                conflicts=conflicts_by_file.get(file.number, 0),
-                malformed=len(file.malformed),
-                expired=late,
-                uncompressed=file.uncompressed,
-                sha256=file.sha256,
-                first_event_at=file.first_event_at,
-                last_event_at=file.last_event_at,
-            )
+def _outcomes(
+    read: Read, file_of: pa.ChunkedArray, fresh: pa.BooleanArray, distinct: Distinct
+) -> tuple[FileOutcome, ...]:
+    """What became of each log file; `file_of` says of each row whose it is, `fresh` whether it has not expired."""
+    events = _per_file(file_of, pc.and_(fresh, distinct.keep))
+    duplicates = _per_file(file_of, pc.and_not(fresh, distinct.keep))
+    conflicts = _per_file(file_of, pc.and_(fresh, distinct.conflicts))
+    expired = _per_file(file_of, pc.invert(fresh)) + Counter(read.expired)
+    return tuple(
+        _set_aside(file.number, file.problem)
+        if file.problem is not None
+        else FileOutcome(
+            id=file.number,
+            state="loaded",
+            records=file.records,
+            events=events[file.number],
+            duplicates=duplicates[file.number],
+            conflicts=conflicts[file.number],
+            malformed=len(file.malformed),
+            expired=expired[file.number],
+            uncompressed=file.uncompressed,
+            sha256=file.sha256,
+            first_event_at=file.first_event_at,
+            last_event_at=file.last_event_at,
         )
-    return tuple(outcomes)
+        for file in read.files
+    )
+
+
+def _per_file(file_of: pa.ChunkedArray, rows: pa.BooleanArray) -> Counter[int]:
+    counted = pc.value_counts(file_of.filter(rows)).to_pylist() if rows.true_count else []
+    return Counter({pair["values"]: pair["counts"] for pair in counted})
+
+
+def _add_up(batch: Batch, outcomes: Sequence[FileOutcome], files: Sequence[DataFile]) -> None:
+    """Nothing is committed but what adds up: each record of a log file has an end, and what is kept is in a data file.
+
+    Raises StateError.
+    """
+    loaded = [one for one in outcomes if one.state == "loaded"]
+    for what, expected, found in (
+        *(
+            ("a log file's records", one.records, one.events + one.duplicates + one.malformed + one.expired)
+            for one in loaded
+        ),
+        ("staged events", sum(one.events for one in loaded), _rows(files, "events")),
+        ("staged malformed records", sum(one.malformed for one in loaded), _rows(files, "malformed")),
+    ):
+        if expected != found:
+            raise StateError(
+                f"The numbers of batch {batch.batch_id} do not add up: {what}: {found:,} of {expected:,}.",
+                "Nothing of it was committed; the next run takes it up again. If it says the same, please report it.",
+            )
+
+
+def _rows(files: Sequence[DataFile], kind: str) -> int:
+    return sum(file.rows for file in files if file.kind == kind)
 
 
 def _set_aside(number: int, problem: ObjectError) -> FileOutcome:

@@ -41,4 +41,4 @@ class Young:
             if days:
                 other = pc.not_equal(events["account"], pa.scalar(account))
                 kept = pc.and_(kept, pc.or_(other, pc.greater_equal(events["date"], pa.scalar(max(days), pa.date32()))))
-        return kept
+        return kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept

@@ -15,7 +15,7 @@ import pytest
 
 from kyra_etl import load as load_module
 from kyra_etl.cloudtrail.records import rebuild
-from kyra_etl.errors import CollectError, UsageError
+from kyra_etl.errors import CollectError, StateError, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.load import load
 from kyra_etl.model import Limits, RunReport
@@ -314,6 +314,25 @@ def test_rows_beyond_the_retention_horizon_count_as_expired(loading: Loader, tmp
 
     assert (report.records, report.events, report.expired) == (2, 1, 1)
     assert events(lake) == ["1"]
+
+
+@IN_A_FOLDER
+def test_rows_lost_on_the_way_to_the_lake_are_noticed_before_the_commit(
+    loading: Loader, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_bytes(document(record("1"), record("2")))
+    staging = lake.stage
+
+    def losing(batch_id: str, attempt: int, events: Any, malformed: Any) -> Any:
+        return staging(batch_id, attempt, [piece.slice(1) for piece in events], malformed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "stage", losing)
+        with pytest.raises(StateError, match=r"staged events: 1 of 2\. Nothing of it was committed"):
+            loading(tmp_path / "a.json")
+
+    assert lake.storage.sizes("events") == {}
+    assert (loading(tmp_path / "a.json").events, events(lake)) == (2, ["1", "2"])
 
 
 @IN_A_FOLDER

@@ -19,7 +19,7 @@ from kyra_etl.lake.trace import Traced, trace
 from kyra_etl.lake.writer import Partition, partitions_of
 from kyra_etl.model import DataFile
 
-__all__ = ["Lake", "Partition", "Rows", "S3Options", "open_lake", "partitions_of"]
+__all__ = ["Distinct", "Lake", "Partition", "Rows", "S3Options", "open_lake", "partitions_of"]
 
 
 class Lake:

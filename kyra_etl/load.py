@@ -101,7 +101,8 @@ def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
 
     def refused(error: OSError) -> None:
         found.problem = found.problem or CollectError(
-            f"{error.filename} cannot be listed: {error.strerror}.", "Check its permissions, then load it again."
+            f"{as_text(str(error.filename))} cannot be listed: {error.strerror}.",
+            "Check its permissions, then load it again.",
         )
 
     for path, named in files_of(paths, refused):

@@ -18,7 +18,7 @@ import pytest
 from kyra_etl import config, prices, resources
 from kyra_etl.cases import load_cases, run_cases
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.lake import tables
+from kyra_etl.lake import layout, tables
 from tests.cli.conftest import put, record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,7 +192,8 @@ def test_every_folder_of_the_lake_is_described() -> None:
     page = (ROOT / "docs/lake.md").read_text()
     drawn = set(re.findall(r"^<lake>/(\w+)", page, re.MULTILINE))
 
-    assert drawn == {"events", "activity", "malformed", *tables.TABLES, "_staging", "_replaced", "_gathered", "_kyra"}
+    folders = {value for name, value in vars(layout).items() if name.endswith("_DIR")}
+    assert drawn == {*folders, *tables.TABLES, Path(layout.MARKER).stem}
     used = {f"{table}.{column}" for table, schema in tables.TABLES.items() for column in schema.names}
     assert {name for name in tables.MEANINGS if "." in name} <= used
     assert {name for name in tables.MEANINGS if "." not in name} <= {name.partition(".")[2] for name in used}

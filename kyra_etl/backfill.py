@@ -114,7 +114,7 @@ def backfill(
 
     With `accounts`, theirs alone. Its alerts are historical. It ends before the next day when the integration is
     paused. Raises KyraError, StateError when another backfill of the integration is under way; where only some folders
-    could not be listed, the first such problem, after the last day.
+    could not be listed, or a file of the lake is damaged, the first such problem, after the last day.
     """
     now = clock()
     _require_past(window, now)

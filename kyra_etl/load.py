@@ -81,9 +81,9 @@ def load(
     with recorded("load", LOCAL, kit) as entry:
         tidy(lake=lake, state=state)
         found = _observe(entry.run_id, paths, kit)
-        entry.problem = found.problem
         run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
-        entry.problem = load_found(run, kit)
+        problem = load_found(run, kit)
+        entry.problem = found.problem or problem
         entry.report = report(run, kit, found, run_detections(kit))
     return entry.report
 

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 from kyra_etl.lake import Lake
-from kyra_etl.model import Alert, RunReport
+from kyra_etl.model import Alert
+from kyra_etl.owner import name_of
 from kyra_etl.state import State
 from kyra_etl.status import rows, status
 
+LEFT = timedelta(hours=1)
+"""A run that began so long ago and holds nothing was killed where nobody could tell."""
 
-def publish_run(report: RunReport, ended: str, *, lake: Lake, state: State) -> None:
-    """Publish a finished run: itself, the log files it changed, its alerts and their events."""
-    day = report.started_at.date()
-    lake.write_table("sync_runs", report.run_id, [{**report.as_json(), "state": ended}], day)
-    for number, changed in enumerate(state.ledger.log_files_of(report.run_id)):
-        lake.write_table("log_files", f"{report.run_id}-{number}" if number else report.run_id, changed, day)
-    alert_ids = list(report.detect.alert_ids)
-    if alert_ids:
-        lake.write_table("alert_events", report.run_id, state.alerts.events(alert_ids), day)
-        publish_alerts([state.alerts.get(alert_id) for alert_id in alert_ids], lake=lake, state=state)
+
+def publish_runs(*, lake: Lake, state: State, now: datetime) -> None:
+    """Publish the runs that ended: themselves, the log files they changed, their alerts and those alerts' events.
+
+    Those of others too that failed or were killed after their commits: what is published once is left alone.
+    """
+    under_way = {name_of(owner) for owner in state.owners.holding()}
+    for run in state.runs.unpublished(under_way, now - LEFT):
+        run_id, day, report = run["run_id"], run["started_at"].date(), run["report"]
+        lake.write_table("sync_runs", run_id, [{**(report or {}), **run}], day)
+        for number, changed in enumerate(state.ledger.log_files_of(run_id)):
+            lake.write_table("log_files", f"{run_id}-{number}" if number else run_id, changed, day)
+        if report:
+            alerts = [state.alerts.get(alert_id) for alert_id in report["detect"]["alert_ids"]]
+        else:  # nobody knows what it came to: whatever has changed since it began
+            alerts = list(state.alerts.list(changed_since=run["started_at"]))
+        _publish_alerts(alerts, run_id, day, lake=lake, state=state)
+        state.runs.mark_published(run_id, run["state"])
+
+
+def publish_changed(since: datetime, *, lake: Lake, state: State, now: datetime) -> None:
+    """Publish the alerts that changed since then, and their events: what detections did without a run."""
+    alerts = state.alerts.list(changed_since=since)
+    _publish_alerts(alerts, f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}", now.date(), lake=lake, state=state)
+
+
+def _publish_alerts(alerts: Sequence[Alert], name: str, day: date, *, lake: Lake, state: State) -> None:
+    if alerts:
+        lake.write_table("alert_events", name, state.alerts.events([alert.alert_id for alert in alerts]), day)
+        publish_alerts(alerts, lake=lake, state=state)
 
 
 def publish_status(*, lake: Lake, state: State, now: datetime) -> None:

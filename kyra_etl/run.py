@@ -6,7 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from kyra_etl.listing import Found
 from kyra_etl.model import Batch, DetectReport, Integration, LedgerEntry, Limits, RunReport
 from kyra_etl.owner import is_gone, name_of, owner_of
 from kyra_etl.ports import Clock, LogBucket, Progress, Silent, Spread
-from kyra_etl.publish import publish_run
+from kyra_etl.publish import publish_runs
 from kyra_etl.state import Lease, State
 from kyra_etl.state.runs import RunState
 
@@ -86,6 +86,9 @@ def recorded(verb: Literal["sync", "backfill", "load"], integration: str, kit: K
             said = str(error) if isinstance(error, KyraError) else f"{type(error).__name__}: {error}"
             log.error("The %s of %s failed: %s", verb, integration, said)
             runs.finish(entry.run_id, None, state="failed", error=said, now=clock())
+            if isinstance(error, Exception):  # whoever stops it does not wait; the next run makes up for it
+                with suppress(KyraError):
+                    publish_runs(lake=kit.lake, state=kit.state, now=clock())
             raise
         _finish(entry, kit)
 
@@ -98,8 +101,7 @@ def _finish(entry: Recorded, kit: Kit) -> None:
     runs.finish(entry.run_id, entry.report, state=ended, error=why, now=clock())
     if entry.report is not None:
         _log(entry.report)
-    if entry.report is not None and not skipped:
-        publish_run(entry.report, ended, lake=kit.lake, state=kit.state)
+    publish_runs(lake=kit.lake, state=kit.state, now=clock())
     if entry.problem is not None:
         log.error("The run counts as failed: %s", entry.problem)
         raise entry.problem

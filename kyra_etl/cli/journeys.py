@@ -207,18 +207,26 @@ def detect(
     Alerts of a range are marked historical. With --detection and no range, all of the lake is looked at.
     """
     from kyra_etl.detect import detect_queued, detect_window
+    from kyra_etl.publish import publish_changed
 
     with opened() as parts, progress() as drawn:
         given = {key: value for key, value in parts.for_run().items() if key in ("lake", "state", "corpus")}
-        if start is None and end is None and not detection:
-            if dry_run:
-                raise UsageError("--dry-run needs a range of days.", "For example: kyra detect --from 7d --dry-run.")
-            report = detect_queued(**given, now=parts.clock(), progress=drawn)
-        else:
-            span = window(start or _first_day(parts), end, parts)
-            report = detect_window(
-                span, **given, now=parts.clock(), detections=detection or None, dry_run=dry_run, progress=drawn
-            )
+        begun = parts.clock()
+        try:
+            if start is None and end is None and not detection:
+                if dry_run:
+                    raise UsageError(
+                        "--dry-run needs a range of days.", "For example: kyra detect --from 7d --dry-run."
+                    )
+                report = detect_queued(**given, now=parts.clock(), progress=drawn)
+            else:
+                span = window(start or _first_day(parts), end, parts)
+                report = detect_window(
+                    span, **given, now=parts.clock(), detections=detection or None, dry_run=dry_run, progress=drawn
+                )
+        finally:  # also what was found before one failed
+            if not dry_run:
+                publish_changed(begun, lake=parts.lake, state=parts.state, now=parts.clock())
         tell_problems(parts, report)
     if json:
         emit(report.as_json())

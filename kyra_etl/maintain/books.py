@@ -12,9 +12,6 @@ from kyra_etl.maintain.swap import Work
 KEPT = timedelta(days=SWEEP_DAYS)
 """How long the state keeps runs with their reports."""
 
-PUBLISHING = timedelta(hours=1)
-"""How long after its end a run may still be publishing."""
-
 
 class Kept(NamedTuple):
     """What `keep_books` did."""
@@ -31,8 +28,8 @@ def keep_books(work: Work) -> Kept:
     """Take old runs off the state, and make one file a day of what runs have published."""
     now, failed, gathered = work.clock(), list[dict[str, str]](), 0
     runs = work.state.runs.prune(now - KEPT, work.alive)
-    # A run publishes into the day it began on, after its end.
-    unpublished = work.state.runs.publishing(now - KEPT, now - PUBLISHING) or now
+    # A run publishes into the day it began on, after its end or whenever another makes up for it.
+    unpublished = work.state.runs.publishing() or now
     for (table, day), paths in work.lake.crowded_tables(min(now, unpublished).date()).items():
         try:
             work.lake.gather_table(table, paths, work.limits.compact_memory, work.alive)

@@ -10,12 +10,15 @@ from datetime import date, datetime
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, exists, false, func, insert, or_, select, update
 
 from kyra_etl.errors import StateError
 from kyra_etl.model import RunReport
 from kyra_etl.state import tables
 from kyra_etl.state.database import PAGE, Database, chunks
+
+MOST = 500
+"""Runs that one run makes up for at its end, where nothing could be published for long."""
 
 RunState = Literal["running", "succeeded", "failed", "skipped"]
 
@@ -42,6 +45,7 @@ class Runs:
     ) -> None:
         """Notes how the run ended. Raises StateError for a run that was never started."""
         values = {"state": state, "error": error, "finished_at": now, "report": _plain(report)}
+        values["published"] = state == "skipped"  # there is nothing of it to publish
         with self._database.write() as connection:
             ending = update(_runs).where(_runs.c.run_id == run_id).values(values)
             ended = connection.execute(ending.returning(_runs.c.integration, _runs.c.verb)).all()
@@ -51,7 +55,7 @@ class Runs:
 
     def lost(self, run_ids: Iterable[str], error: str, now: datetime) -> None:
         """Notes that these runs ended without saying so; those that are not running stay as they are."""
-        values = {"state": "failed", "error": error, "finished_at": now}
+        values = {"state": "failed", "error": error, "finished_at": now, "published": False}
         with self._database.write() as connection:
             for ids in chunks(sorted(set(run_ids))):
                 lost = update(_runs).where(_runs.c.run_id.in_(ids), _runs.c.state == "running")
@@ -69,6 +73,23 @@ class Runs:
             latest = case((new.last_finished_at > c.last_finished_at, new.last_finished_at), else_=c.last_finished_at)
             sums = {"runs": c.runs + new.runs, "last_finished_at": latest}
             connection.execute(adding.on_conflict_do_update(index_elements=[c.integration, c.verb, c.state], set_=sums))
+
+    def unpublished(self, held: Iterable[str], before: datetime) -> list[dict[str, Any]]:
+        """Runs that ended and are not in the lake yet, oldest first, as in `recent`; the first MOST of them.
+
+        Those too that began before then, have not said how they ended, and are not among those `held` by anybody.
+        """
+        c = _runs.c
+        over = or_(c.state != "running", and_(c.started_at < before, c.run_id.not_in(sorted(held))))
+        query = select(_runs).where(c.published == false(), over).order_by(c.started_at, c.run_id).limit(MOST)
+        with self._database.read() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def mark_published(self, run_id: str, state: RunState) -> None:
+        """Notes that a run, with what it changed, is in the lake, unless it is in another state by now."""
+        told = update(_runs).where(_runs.c.run_id == run_id, _runs.c.state == state)
+        with self._database.write() as connection:
+            connection.execute(told.values(published=True))
 
     def recent(
         self, integration: str | None = None, verb: str | None = None, limit: int | None = 20
@@ -112,12 +133,12 @@ class Runs:
                 alive()
         return taken
 
-    def publishing(self, since: datetime, ended: datetime) -> datetime | None:
-        """When the first run since then began that is under way, or ended after `ended`; None when there is none."""
-        c = _runs.c
-        query = select(func.min(c.started_at)).where(c.started_at >= since)
+    def publishing(self) -> datetime | None:
+        """When the first run began that is not in the lake yet, or under way; None when there is none."""
         with self._database.read() as connection:
-            began: datetime | None = connection.scalar(query.where(or_(c.finished_at.is_(None), c.finished_at > ended)))
+            began: datetime | None = connection.scalar(
+                select(func.min(_runs.c.started_at)).where(_runs.c.published == false())
+            )
         return began
 
     def _needed(self) -> tuple[set[str], dict[str, datetime]]:

@@ -92,7 +92,9 @@ runs = Table(
     Column("finished_at", Time),
     Column("error", Str),
     Column("report", JSON(none_as_null=True)),
+    flag("published"),
     Index(None, "integration", "started_at"),
+    Index(None, "published", "started_at"),
     # the last run of a kind that failed may lie a year back
     Index(None, "integration", "verb", "state", "started_at"),
     Index(None, "started_at", "run_id"),

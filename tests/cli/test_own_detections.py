@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.cli.conftest import Kyra, put, record
@@ -100,3 +101,17 @@ def test_a_case_that_is_not_as_it_should_be_is_named(kyra: Kyra, own: Path, case
     [told] = ran.json["problems"]
     assert "bad_case.yaml:1: " in told
     assert said in told
+
+
+def test_alerts_of_detect_are_in_the_lake(kyra: Kyra, own: Path, kyra_home: Path, tmp_path: Path) -> None:
+    write_detection(own, "good_one")
+    put(tmp_path, "a", record("e1"))
+    assert kyra("load", tmp_path, "--no-detect").code == 0
+
+    assert kyra("detect", "--from", "2026-01-10", "--to", "2026-01-10", "--dry-run").code == 0
+    assert not (kyra_home / "lake" / "alerts").exists()
+    assert kyra("detect", "--from", "2026-01-10", "--to", "2026-01-10").code == 0
+
+    alerts, alert_events = (str(kyra_home / "lake" / name / "*/*.parquet") for name in ("alerts", "alert_events"))
+    found = duckdb.sql(f"SELECT detection, event_id FROM '{alerts}' JOIN '{alert_events}' USING (alert_id)").fetchall()
+    assert found == [("good_one", "e1")]

@@ -92,7 +92,7 @@ def test_a_day_stays_as_it_is_while_a_run_of_it_may_still_publish(folder: Upkeep
     assert folder.compact().gathered == 0
     folder.state.runs.finish(slow, None, state="failed", now=LATER)
     assert folder.compact().gathered == 0
-    folder.now = LATER + 2 * books.PUBLISHING
+    folder.state.runs.mark_published(slow, "failed")
     assert folder.compact().gathered == 9
 
 

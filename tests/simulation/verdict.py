@@ -13,6 +13,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
+
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.lake import layout, open_lake
 from kyra_etl.load import load
@@ -94,6 +96,7 @@ class _Judgement:
         self.lake_holds_the_truth()
         self.numbers_agree()
         self.nothing_is_left_behind()
+        self.lake_tells_of_every_run()
         if self.scene.corpus is not None:
             self.alerts_are_those_of_one_pass()
 
@@ -169,6 +172,14 @@ class _Judgement:
         self.expect(not self.state.ledger.unpublished(), "files wait for publishing")
         self.expect(not self.state.ledger.live_batches(), "batches are still planned")
         self.expect(self.state.queue.depth() == 0, f"{self.state.queue.failing() or 'detections'} still queued")
+
+    def lake_tells_of_every_run(self) -> None:
+        """Runs that ended, and what they loaded, are among the records of our own, whoever had to publish them."""
+        ended = [run for run in self.state.runs.recent(limit=None) if run["state"] in ("succeeded", "failed")]
+        missing = {run["run_id"] for run in ended} - _told(self.scene.lake, "sync_runs", "run_id")
+        self.expect(not missing, f"runs are not published: {sorted(missing)}")
+        missing = {row["key"] for row in self.loaded} - _told(self.scene.lake, "log_files", "key")
+        self.expect(not missing, f"log files are not published: {sorted(missing)}")
 
     def alerts_are_those_of_one_pass(self) -> None:
         """Sync what was loaded once more, undisturbed, into a lake of its own, and compare the alerts."""
@@ -264,6 +275,11 @@ def _is_log(each: Delivery, prefix: str) -> bool:
         and each.key.endswith((".json", ".json.gz"))
         and len(each.body) > 0
     )
+
+
+def _told(root: Path, table: str, column: str) -> set[str]:
+    paths = _parquet(root, table)
+    return set(ds.dataset(paths).to_table([column])[column].to_pylist()) if paths else set()
 
 
 def _parquet(root: Path, folder: str) -> list[Path]:

@@ -204,6 +204,20 @@ def test_a_lively_folder_is_listed_in_every_run_a_quiet_one_now_and_then(state: 
     assert bucket.asked["AWSLogs/000000000001/CloudTrail/"] == 2, "new regions once an hour"
 
 
+def test_files_in_folders_below_the_day_are_log_files_of_that_day(state: State) -> None:
+    bucket = Memory()
+    for name in ("a", "12/b", "12/30/c"):
+        bucket.put(key(region(1), NOW.date(), name))
+    bucket.put(f"{region(1)}2026/03/10/12/notes.txt")
+    bucket.put(f"{region(1)}2026/03/10/12/")
+
+    found = listed(bucket, state)
+
+    assert (known(state), found.ignored) == (3, {"other": 1, "marker": 1})
+    (checkpoint,) = state.ledger.checkpoints("acme")
+    assert (checkpoint["day"], checkpoint["day_folders"]) == (NOW.date(), 1)
+
+
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(("days_late", "hours"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 24), (30, 24), (34, 24)])
 def test_a_late_file_is_found_within_its_sweep(state: State, days_late: int, hours: int) -> None:

@@ -1,6 +1,6 @@
 """S3 keys of CloudTrail: what kind of object a key names, and for which account, region and day.
 
-    [prefix/]AWSLogs/[o-…/]<account>/<kind>/<region>/YYYY/MM/DD/<file>
+    [prefix/]AWSLogs/[o-…/]<account>/<kind>/<region>/YYYY/MM/DD/[folders/]<file>
 
 Account, region and day come from the folders, never from the file's name: names are not always well-formed, and a late
 file's name tells when it was written, not what it holds.
@@ -25,7 +25,7 @@ _FOLDERS: dict[str, Kind] = {
 }
 _KEY = re.compile(
     r"(?:^|/)AWSLogs/(?:(?P<organization>o-[a-z0-9]+)/)?(?P<account>\d{12})/(?P<folder>CloudTrail[A-Za-z-]*)/"
-    r"(?P<region>[a-z0-9-]+)/(?P<day>\d{4}/\d{2}/\d{2})/(?P<file>[^/]+)$"
+    r"(?P<region>[a-z0-9-]+)/(?P<day>\d{4}/\d{2}/\d{2})/(?P<file>.+)$"
 )
 _MINUTE = re.compile(r"_(\d{8}T\d{4})Z")
 _ACCOUNT_FOLDER = re.compile(r"(?:^|/)(\d{12})/$")

@@ -145,6 +145,7 @@ def test_an_empty_list_of_records_is_a_log_file_without_events() -> None:
         (b"\x1f\x8b not gzip at all, but it starts so", "corrupt_gzip"),
         (gzip.compress(b'{"Records": []}', mtime=0) + b"tail", "corrupt_gzip"),
         (b"[" * 100_000, "not_json"),
+        (rb'{"Records": [{"eventTime": "2026-03-04T05:06:07Z", "eventName": "\ud800"}]}', "not_json"),
     ],
 )
 def test_what_is_no_log_file_is_refused_with_its_reason(data: bytes, reason: str) -> None:

@@ -71,16 +71,21 @@ def load(
     """Load files and folders (searched whole). With `corpus` None no detection runs.
 
     A file named outright is tried whatever it is called; in a folder, files that are no JSON are ignored.
-    A file that cannot be read is quarantined. Raises UsageError for a path that does not exist, before anything is
-    loaded, and CollectError for a folder that cannot be looked into, when all else is.
+    A file that cannot be read is quarantined; what earlier loads left, and what is to be tried again, is loaded too.
+    Raises UsageError for a path that does not exist, before anything is loaded, and CollectError for a folder that
+    cannot be looked into, when all else is.
     """
     missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         raise UsageError(f"{missing[0]} does not exist.", "Give files or folders of CloudTrail logs that you may read.")
+    odd = [path for path in paths if not (path.is_file() or path.is_dir())]
+    if odd:
+        raise UsageError(f"{odd[0]} is neither a file nor a folder.", "Write what it gives into a file, and load that.")
     kit = Kit(lake, state, corpus, limits, clock, progress or Silent())
     with recorded("load", LOCAL, kit) as entry:
         tidy(lake=lake, state=state)
         found = _observe(entry.run_id, paths, kit)
+        state.ledger.carry(entry.run_id, LOCAL, clock(), bucket=LOCAL)
         run = Run(entry.run_id, "load", LOCAL, LOCAL, LocalFiles(clock), entry.started_at, historical=True)
         problem = load_found(run, kit)
         entry.problem = found.problem or problem
@@ -94,6 +99,7 @@ def _observe(run_id: str, paths: Sequence[Path], kit: Kit) -> Found:
     kit.progress.stage("Reading")
 
     def hand_over() -> None:
+        kit.state.ledger.overwritten(LOCAL, LOCAL, page, kit.clock())
         observed = kit.state.ledger.observe(run_id, LOCAL, LOCAL, page, "listed", kit.clock())
         found.already_loaded += observed.already_loaded
         found.listed -= observed.repeated

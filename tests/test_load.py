@@ -18,7 +18,7 @@ from kyra_etl.cloudtrail.records import rebuild
 from kyra_etl.errors import CollectError, StateError, UsageError
 from kyra_etl.lake import Lake
 from kyra_etl.load import load
-from kyra_etl.model import Limits, RunReport
+from kyra_etl.model import Limits, LogFile, RunReport
 from kyra_etl.state import State
 from tests.cloudtrail.truth import exact, expected, lines
 from tests.lakes import IN_A_FOLDER, table
@@ -123,6 +123,60 @@ def test_a_file_that_changed_is_loaded_again_and_deduplicated(loading: Loader, t
     report = loading(file)
 
     assert (report.loaded, report.records, report.events, report.duplicates) == (1, 2, 1, 1)
+
+
+@IN_A_FOLDER
+def test_a_file_that_was_mended_leaves_the_quarantine(loading: Loader, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(GOOD[:-1])
+    assert loading(file).quarantined == 1
+    file.write_bytes(GOOD)
+
+    report = loading(file)
+
+    assert (report.loaded, report.events, report.quarantined) == (1, 1, 0)
+    with State.open(f"sqlite:///{tmp_path}/state.db") as state:
+        assert state.ledger.quarantined() == []
+        assert state.ledger.counts("local")["gone"] == 1
+    file.write_bytes(GOOD[:-1])
+    assert loading(file).quarantined == 1, "broken once more, it is back"
+
+
+@IN_A_FOLDER
+def test_what_is_to_be_retried_is_loaded_by_the_next_load_of_anything(loading: Loader, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(document(record("1"), record("2")))
+    (tmp_path / "b.json").write_bytes(document(record("3")))
+    assert loading(tmp_path / "a.json", max_object_bytes=10).quarantined_by_reason == {"too_large": 1}
+    with State.open(f"sqlite:///{tmp_path}/state.db") as state:
+        state.ledger.retry("local", now=datetime(2026, 3, 10, 12))
+        state.runs.start("load", "local", datetime(2026, 3, 10, 12))
+
+    report = loading(tmp_path / "b.json")
+
+    assert (report.listed, report.carried, report.loaded, report.events) == (1, 1, 2, 3)
+
+
+@IN_A_FOLDER
+def test_what_another_load_is_about_to_load_is_left_to_it(loading: Loader, tmp_path: Path) -> None:
+    now = datetime(2026, 3, 10, 12)
+    (tmp_path / "b.json").write_bytes(GOOD)
+    with State.open(f"sqlite:///{tmp_path}/state.db") as state:
+        other = state.runs.start("load", "local", now)
+        state.ledger.observe(other, "local", "local", [LogFile("/a.json", "e", 1)], "listed", now)
+        assert (loading(tmp_path).carried, state.ledger.counts("local")["pending"]) == (0, 1)
+        state.runs.finish(other, None, state="failed", error="killed", now=now)
+
+    report = loading(tmp_path)
+
+    assert (report.carried, report.gone, report.already_loaded) == (1, 1, 1)
+
+
+@IN_A_FOLDER
+def test_a_pipe_is_refused(loading: Loader, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(UsageError, match=r"pipe is neither a file nor a folder\. .*into a file"):
+        loading(tmp_path / "pipe")
 
 
 @IN_A_FOLDER

@@ -31,7 +31,8 @@ def load(
     """Load log files of this machine into the lake, without an integration.
 
     Takes what CloudTrail writes and what tools make of it: .json and .json.gz with Records, a bare array, a line a
-    record, or LookupEvents. Loading a file again does nothing.
+    record, or LookupEvents. Loading a file again does nothing. Files that an earlier load put into quarantine are
+    tried again when they are due; one that was mended is loaded and leaves it.
     """
     from kyra_etl import wiring
     from kyra_etl.load import load as run

@@ -37,6 +37,13 @@ _FOUND_BY_BACKFILL = (
     .where(_other_runs.c.run_id == _other_links.c.run_id, _other_runs.c.verb == "backfill")
     .correlate(_files)
 )
+_OF_A_LOAD = (
+    exists()
+    .where(_other_links.c.log_file_id == _files.c.id)
+    .where(_other_runs.c.run_id == _other_links.c.run_id, _other_runs.c.verb == "load")
+    .where(_other_runs.c.state == "running")
+    .correlate(_files)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,27 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage, Pruning):
             repeated=repeated + sum(1 for k in known.values() if k.linked),
         )
 
+    def overwritten(self, integration: str, bucket: str, files: Sequence[LogFile], now: datetime) -> int:
+        """Calls gone what a page of log files has taken the place of: the same keys with other bytes, not loaded yet.
+
+        For a bucket that reads what is there, whatever etag was asked for. Returns how many these were.
+        """
+        there = {clean(file.key): clean(file.etag) for file in files}
+        query = select(_files.c.id, _files.c.key, _files.c.etag).where(
+            _files.c.integration == integration,
+            _files.c.bucket == bucket,
+            _files.c.state.in_(["pending", "quarantined"]),
+        )
+        with self._database.read() as connection:
+            held = [connection.execute(query.where(_files.c.key.in_(keys))).all() for keys in chunks(sorted(there))]
+        old = [row.id for rows in held for row in rows if row.etag != there[row.key]]
+        if not old:
+            return 0
+        going = update(_files).where(_files.c.state.in_(["pending", "quarantined"]))
+        going = going.values(state="gone", reason="overwritten", detail=None, next_retry_at=None, changed_at=now)
+        with self._database.write() as connection:
+            return sum(connection.execute(going.where(_files.c.id.in_(ids))).rowcount for ids in chunks(old))
+
     def loaded(self, integration: str, bucket: str, files: Sequence[LogFile]) -> set[tuple[str, str]]:
         """(key, etag) of those of a page of log files that are loaded."""
         wanted = {(clean(file.key), clean(file.etag)): file for file in files}
@@ -132,7 +160,8 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage, Pruning):
         """Links what earlier runs left undone, and says how many.
 
         That is pending, or quarantined and due by `now`, or planned in a batch whose lease ended. What a backfill
-        found is left to it while its lease lasts. With `bucket`, only what lies there.
+        found is left to it while its lease lasts, and what a load found until that has ended. With `bucket`, only what
+        lies there.
         """
         # Wrapped, or SQLite would take its index on buckets, which leads through everything ever loaded.
         of_bucket = () if bucket is None else (func.coalesce(_files.c.bucket, "") == bucket,)
@@ -154,6 +183,7 @@ class Ledger(Batches, Commits, Tallies, Checkpoints, Lineage, Pruning):
                 ),
                 ~exists().where(_links.c.run_id == run_id, _links.c.log_file_id == _files.c.id),
                 ~and_(is_backfilling(integration, clock), _FOUND_BY_BACKFILL),
+                ~_OF_A_LOAD,
             )
             carrying = self._database.insert(_links).from_select(["run_id", "log_file_id", "how"], left)
             return connection.execute(carrying, execution_options={"preserve_rowcount": True}).rowcount

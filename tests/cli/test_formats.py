@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def test_escape_sequences_do_not_reach_a_terminal_in_csv(kyra: Kyra, monkeypatch
 def test_list_of_files_is_read_again_when_one_is_gone(kyra: Kyra, bucket: Path, kyra_home: Path) -> None:
     kyra("load", bucket, "--no-detect")
     (file,) = map(str, kyra_home.glob("lake/events/account=*/date=*/*.parquet"))
-    lists = iter([[file.replace("lake", "elsewhere")], [file], [file.replace("lake", "elsewhere")], [file]])
+    lists = cycle([[file.replace("lake", "elsewhere")], [file], [file]])
     analyst = Analyst(lambda kind, within: next(lists), {}, seconds=10)
     seen: list[list[Any]] = []
 

@@ -73,7 +73,7 @@ def test_check_tells_faults_with_a_remedy_and_rebuild_mends(kyra: Kyra, tmp_path
     lines = ran.out.splitlines()
     assert lines[0] == "Files that are missing: 1"
     assert lost.name in lines[1]
-    assert "Restore" in lines[2]
+    assert "kyra maintain restore" in lines[2]
     asked = kyra("maintain", "check", "--json")
     assert (asked.code, asked.json["sound"]) == (1, False)
     [fault] = [one for one in asked.json["checks"] if one["count"]]

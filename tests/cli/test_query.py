@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -60,7 +61,7 @@ def test_only_committed_files_are_read(loaded: Kyra, kyra_home: Path) -> None:
 
 def test_file_that_is_published_meanwhile_is_read_where_it_is_then(loaded: Kyra, kyra_home: Path) -> None:
     (committed,) = map(str, kyra_home.glob("lake/events/account=*/date=*/*.parquet"))
-    lists = iter([[committed.replace("lake", "elsewhere")], [committed]])
+    lists = chain([[committed.replace("lake", "elsewhere")]], repeat([committed]))
     analyst = Analyst(lambda kind, within: next(lists), {}, seconds=10)
 
     assert analyst.query("SELECT count(*) FROM events").rows == [(3,)]

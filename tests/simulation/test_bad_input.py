@@ -27,6 +27,7 @@ from kyra_etl import cli, resources
 from kyra_etl.model import Integration
 from kyra_etl.state import State
 from tests.simulation import truth
+from tests.state.making import log_files
 
 pytestmark = pytest.mark.xdist_group("bad input")  # one bucket for all of them
 
@@ -283,7 +284,7 @@ def _settings(home: Path, url: str, ceiling: int) -> None:
 def _sync(home: Path) -> Ran:
     code, report = _kyra("sync", "acme", "--json")
     with State.open(str(home / "state.db")) as state:
-        files = {row["key"]: row for row in reversed(state.ledger.log_files())}
+        files = {row["key"]: row for row in reversed(log_files(state))}
     return Ran(code, report, files)
 
 

@@ -25,6 +25,7 @@ from tests.simulation import truth
 from tests.simulation.bucket import Delivery, SimBucket
 from tests.simulation.process import Fate, Process
 from tests.simulation.timeline import Timeline
+from tests.state.making import log_files
 
 
 def objection(state: Path, lake: Path, source: str, target: str) -> str | None:
@@ -88,7 +89,7 @@ class _Judgement:
         self.scene, self.state = scene, scene.state
         self.verdict = Verdict()
         self.bodies = {(each.key, scene.etag(each)): each.body for each in scene.deliveries}
-        self.rows = [row for row in self.state.ledger.log_files() if row["integration"] != LOCAL]
+        self.rows = [row for row in log_files(self.state) if row["integration"] != LOCAL]
         self.loaded = [row for row in self.rows if row["state"] == "loaded"]
 
     def pass_(self) -> None:
@@ -137,7 +138,7 @@ class _Judgement:
         self.expect(not doubled, f"{len(doubled)} events are doubled, such as {min(doubled, default='')}")
         self.expect(not strange, f"{len(strange)} events come from nowhere, such as {min(strange, default='')}")
         malformed = truth.malformed_in(self.scene.lake)
-        counted = sum(row["malformed"] for row in self.state.ledger.log_files())
+        counted = sum(row["malformed"] for row in log_files(self.state))
         self.expect(malformed.total() == counted, f"{malformed.total()} malformed records are kept, {counted} counted")
         # An object overwritten between its listing and its reading is read as it is then.
         latest = {each.key: self.scene.etag(each) for each in sorted(self.scene.deliveries, key=lambda each: each.at)}
@@ -157,7 +158,7 @@ class _Judgement:
         self.expect(on_disk == [file.path for file in files], "the files of events/ are not those of the ledger")
         self.expect(all(file.published for file in files), "some committed files were never published")
         rows = sum(file.rows for file in files)
-        counted = sum(row["events"] for row in self.state.ledger.log_files())
+        counted = sum(row["events"] for row in log_files(self.state))
         self.expect(rows == counted, f"{rows} events are in the lake, {counted} were counted")
         rolled = truth.counted_in_activity(self.scene.lake)
         self.expect(rolled == rows, f"the roll-up speaks of {rolled} events, the lake holds {rows}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -12,10 +13,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import spread, verbs
+from flows.events import tell
 from flows.outcome import conclude, error_of, is_transient, leave_artifacts, plan_rows, plan_summary, summary
 from flows.progress import ProgressArtifact
 from kyra_etl import config
-from kyra_etl.backfill import Plan
+from kyra_etl.backfill import Plan, unfinished
 from kyra_etl.model import RunReport, Window
 
 
@@ -39,19 +41,27 @@ def plan_backfill(name: str, window: Window, accounts: list[str] | None) -> Plan
     retry_condition_fn=is_transient,
     cache_policy=NO_CACHE,
 )
-def backfill_integration(name: str, window: Window, accounts: list[str] | None) -> list[tuple[str, RunReport]]:
-    """What `kyra backfill NAME --from START --to END` does; a report a day, by date."""
+def backfill_integration(
+    name: str, window: Window, accounts: list[str] | None, keep: Callable[[tuple[str, RunReport]], object]
+) -> str | None:
+    """What `kyra backfill NAME --from START --to END` does; why it ended before its last day, if it did.
+
+    `keep` is given each day with its report, of each attempt.
+    """
     days = window.days()
     progress = ProgressArtifact("backfill-progress", len(days))
-    done: list[tuple[str, RunReport]] = []
+    done: list[RunReport] = []
     with spread.chosen(config.load()) as batches:
-        reports = verbs.backfill(name, window, accounts, progress, batches)
-        # Reports first: a range that is empty or to come has no day, and says so when it is begun.
-        for report, day in zip(reports, days, strict=False):
-            done.append((day.isoformat(), report))
-            progress.advance_day(summary([report for _, report in done]))
-    progress.finish(summary([report for _, report in done]))
-    return done
+        # Reports first: what could not be listed is told after that of the last day.
+        for report, day in zip(verbs.backfill(name, window, accounts, progress, batches), days, strict=False):
+            keep((day.isoformat(), report))
+            done.append(report)
+            if not report.skipped:
+                progress.advance_day(summary(done))
+    stopped = unfinished(name, days, done)
+    if stopped is None:
+        progress.finish(summary(done))
+    return stopped
 
 
 @flow(name="backfill", flow_run_name=_run_name)
@@ -77,14 +87,20 @@ def backfill(
         made: Plan = planned.result()
         create_table_artifact(plan_rows(made), key="backfill-plan", description=plan_summary(made))
         return Completed(message=f"{integration}: {plan_summary(made)}")
-    state = backfill_integration(integration, window, accounts or None, return_state=True)
-    if error := error_of(state):
-        return conclude({integration: error}, {})
-    days: list[tuple[str, RunReport]] = state.result()
-    reports = [report for _, report in days]
+    days: list[tuple[str, RunReport]] = []
+    state = backfill_integration(integration, window, accounts or None, days.append, return_state=True)
+    reports = [report for _, report in days if not report.skipped]
     if reports:
         verbs.publish_status()
     leave_artifacts("backfill", "day", days, verbs.alerts(reports))
+    tell()
+    done = {integration: summary(reports)} if reports else {}
+    if error := error_of(state):
+        return conclude({integration: error}, done)
+    if stopped := state.result():
+        return Completed(
+            name="Stopped", message="\n".join([stopped, *(f"{name}: {what}" for name, what in done.items())])
+        )
     if not any(report.listed for report in reports):
         return conclude({}, {integration: "there is no log file of these days in the bucket."})
-    return conclude({}, {integration: summary(reports)})
+    return conclude({}, done)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
 import prefect
-from prefect import get_client, serve
+from prefect import aserve, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
@@ -42,7 +44,9 @@ ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 OVERDUE = timedelta(seconds=15)
 """How late a run may start; the runner asks for what is due every five seconds."""
 PROCESSES = 4
-"""Runs at the same time: a long backfill or first sync must not keep the other integrations waiting."""
+"""Runs at the same time, backfills aside: a long first sync must not keep the other integrations waiting."""
+BACKFILLS = 2
+"""Backfills at the same time, and more wait: they last for hours, and must not take the syncs' places."""
 
 
 def deployments(sync_seconds: int) -> list[RunnerDeployment]:
@@ -152,6 +156,17 @@ def _release(version: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+async def _work(sync_seconds: int) -> None:
+    """Two of Prefect's runners in this process, each with its own number of runs at the same time."""
+    every = deployments(sync_seconds)
+    # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
+    options = {"pause_on_shutdown": False, "print_starting_message": False}
+    await asyncio.gather(
+        aserve(*(one for one in every if one.name != "backfill"), limit=PROCESSES, **options),
+        aserve(*(one for one in every if one.name == "backfill"), limit=BACKFILLS, **options),
+    )
+
+
 def main() -> int:
     """Register the deployments, then run what is due until told to stop."""
     try:
@@ -163,13 +178,8 @@ def main() -> int:
     close_stale_runs(datetime.now(UTC))
     stopped = Event()
     Thread(target=_tidy_from_now_on, args=(stopped,), daemon=True).start()
-    # Not paused at the end: the server ends with us, and a pause that fails would leave the schedule off.
-    serve(
-        *deployments(settings.sync_seconds),
-        pause_on_shutdown=False,
-        print_starting_message=False,
-        limit=PROCESSES,
-    )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_work(settings.sync_seconds))
     stopped.set()
     close_stale_runs(datetime.now(UTC))
     return 0

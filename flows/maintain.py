@@ -41,8 +41,12 @@ def check_lake() -> CheckReport:
 
 @flow(name="maintain", flow_run_name=lambda: f"maintain {runtime.flow_run.scheduled_start_time:%Y-%m-%d}")
 def maintain() -> State[Any]:
-    """Complete what crashed runs left half done, compact the days that are over, and check the lake."""
-    states: dict[str, State[Any]] = {"compact": compact_lake(return_state=True), "check": check_lake(return_state=True)}
+    """Take away days that were kept long enough, compact those that are over, and check the lake."""
+    states: dict[str, State[Any]] = {
+        "retain": retain_days(return_state=True),
+        "compact": compact_lake(return_state=True),
+        "check": check_lake(return_state=True),
+    }
     errors = {verb: error for verb, state in states.items() if (error := error_of(state))}
     return concluded(errors, {verb: state.result() for verb, state in states.items() if verb not in errors})
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import FailedRun
 from prefect.states import Completed, Failed
 
-from flows.events import tell_alerts
 from kyra_etl.backfill import Plan
 from kyra_etl.detection.attack import Technique
 from kyra_etl.errors import KyraError, TransientError
@@ -87,6 +87,17 @@ def summary(reports: Sequence[RunReport]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+@contextmanager
+def keeping(keep: Callable[[RunReport], object]) -> Iterator[None]:
+    """Hand `keep` the report of a run that did all it could, and failed: it is tried again, and then has another."""
+    try:
+        yield
+    except KyraError as error:
+        if error.report is not None:
+            keep(error.report)
+        raise
+
+
 def leave_artifacts(verb: str, label: str, reports: Sequence[tuple[str, RunReport]], alerts: Sequence[Alert]) -> None:
     """Put a table of the reports, one a row under `label`, and one of the alerts on the run's page."""
     ran = [(name, report) for name, report in reports if not report.skipped]
@@ -96,7 +107,6 @@ def leave_artifacts(verb: str, label: str, reports: Sequence[tuple[str, RunRepor
         new = sum(report.alerts for _, report in ran)
         what = f"{new} new, {len(alerts) - new} with new findings. `kyra alerts` has them all."
         create_table_artifact(alert_rows(alerts), key=f"{verb}-alerts", description=what)
-        tell_alerts(alerts, {id_ for _, one in ran for id_ in one.detect.alert_ids[: one.detect.alerts_new]})
 
 
 def report_rows(label: str, reports: Sequence[tuple[str, RunReport]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -10,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import spread, verbs
-from flows.events import tell_states
-from flows.outcome import conclude, error_of, is_transient, leave_artifacts, summary
+from flows.events import tell
+from flows.outcome import conclude, error_of, is_transient, keeping, leave_artifacts, summary
 from kyra_etl import config
 from kyra_etl.model import RunReport
 
@@ -29,10 +30,10 @@ def _run_name() -> str:
     retry_condition_fn=is_transient,
     cache_policy=NO_CACHE,
 )
-def sync_integration(name: str) -> RunReport:
-    """What `kyra sync NAME` does."""
-    with spread.chosen(config.load()) as batches:
-        return verbs.sync(name, batches)
+def sync_integration(name: str, keep: Callable[[RunReport], object]) -> None:
+    """What `kyra sync NAME` does. `keep` is given the report, of each attempt that has one."""
+    with spread.chosen(config.load()) as batches, keeping(keep):
+        keep(verbs.sync(name, batches))
 
 
 @flow(name="sync", flow_run_name=_run_name)
@@ -45,13 +46,14 @@ def sync(integration: str | None = None) -> State[Any]:
     names = [integration] if integration else verbs.integration_names()
     if not names:
         return Completed(message="There is no integration to sync yet: see `kyra integration add --help`.")
-    before = verbs.states()
-    states = {name: sync_integration(name, return_state=True) for name in names}
-    tell_states(before, verbs.states())
+    kept: dict[str, list[RunReport]] = {name: [] for name in names}
+    states = {name: sync_integration(name, kept[name].append, return_state=True) for name in names}
     errors = {name: error for name, state in states.items() if (error := error_of(state))}
-    reports: dict[str, RunReport] = {name: state.result() for name, state in states.items() if name not in errors}
-    if any(not report.skipped for report in reports.values()):
+    rows = [(name, report) for name, some in kept.items() for report in some]
+    reports = [report for _, report in rows]
+    if any(not report.skipped for report in reports):
         verbs.publish_status()
-    leave_artifacts("sync", "integration", list(reports.items()), verbs.alerts(list(reports.values())))
-    done = {name: summary([report]) for name, report in reports.items()}
-    return conclude(errors, done, skipped=all(report.skipped for report in reports.values()))
+    leave_artifacts("sync", "integration", rows, verbs.alerts(reports))
+    tell()
+    done = {name: summary(some) for name, some in kept.items() if some}
+    return conclude(errors, done, skipped=all(report.skipped for report in reports))

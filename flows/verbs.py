@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from kyra_etl import config, resources, wiring
-from kyra_etl.absence import watch
 from kyra_etl.backfill import Plan
 from kyra_etl.backfill import backfill as _backfill
 from kyra_etl.backfill import plan as _plan
-from kyra_etl.check import check as _check
+from kyra_etl.examine import examine
 from kyra_etl.maintain.check import CheckReport
 from kyra_etl.maintain.check import check as _check_lake
 from kyra_etl.maintain.compact import CompactReport
@@ -19,6 +18,9 @@ from kyra_etl.maintain.compact import compact as _compact
 from kyra_etl.maintain.retain import RetainReport
 from kyra_etl.maintain.retain import retain as _retain
 from kyra_etl.model import Alert, Probe, RunReport, Window
+from kyra_etl.news import News
+from kyra_etl.news import news as _news
+from kyra_etl.news import told as _told
 from kyra_etl.ports import Progress, Silent, Spread
 from kyra_etl.run import load_handed_out
 from kyra_etl.status import status
@@ -84,10 +86,18 @@ def backfill(
         )
 
 
-def states() -> dict[str, str]:
-    """What `kyra status` calls each integration."""
+def news() -> News:
+    """The alerts that changed since they were told last, and the integrations that `kyra status` calls otherwise."""
     with wiring.open(config.load()) as parts:
-        return {one["name"]: one["state"] for one in status(parts.state, parts.clock())["integrations"]}
+        every, now = timedelta(seconds=parts.config.sync_seconds), parts.clock()
+        states = {one["name"]: one["state"] for one in status(parts.state, now, every=every)["integrations"]}
+        return _news(states, state=parts.state, now=now)
+
+
+def told(news: News) -> None:
+    """All of this was told."""
+    with wiring.open(config.load()) as parts:
+        _told(news, state=parts.state, now=parts.clock())
 
 
 def publish_status() -> None:
@@ -111,20 +121,12 @@ def alerts(reports: Sequence[RunReport]) -> list[Alert]:
         return [parts.state.alerts.get(alert_id) for alert_id in ids]
 
 
-def check(name: str) -> list[Probe]:
-    """What `kyra check NAME` does."""
+def check(name: str) -> tuple[Sequence[Probe], Sequence[Alert]]:
+    """What `kyra check NAME` does; the answers, and the alerts they raised or changed."""
     with wiring.open(config.load()) as parts:
-        integration, now = parts.state.integrations.get(name), parts.clock()
-        save = parts.state.integrations.save_trails
-        probes = _check(
-            integration,
-            bucket=wiring.bucket_of(parts, integration),
-            now=now,
-            save_trails=lambda trails: save(name, trails, now),
-        )
-        parts.state.integrations.save_check(name, probes, now)
-        watch(integration, state=parts.state, now=now)
-        return probes
+        integration = parts.state.integrations.get(name)
+        bucket = wiring.bucket_of(parts, integration)
+        return examine(integration, bucket=bucket, lake=parts.lake, state=parts.state, clock=parts.clock)
 
 
 def check_lake(first: date) -> CheckReport:

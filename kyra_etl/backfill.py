@@ -11,7 +11,7 @@ found is left to it while its lease lasts.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -113,8 +113,9 @@ def backfill(
     """Load the date folders the window touches, oldest first, and yield each day's report as it is done.
 
     With `accounts`, theirs alone. Its alerts are historical. It ends before the next day when the integration is
-    paused. Raises KyraError, StateError when another backfill of the integration is under way; where only some folders
-    could not be listed, or a file of the lake is damaged, the first such problem, after the last day.
+    paused, with a report of that day, `skipped` saying so. Raises KyraError, StateError when another backfill of the
+    integration is under way; where only some folders could not be listed, or a file of the lake is damaged, the first
+    such problem, after the last day.
     """
     now = clock()
     _require_past(window, now)
@@ -124,12 +125,22 @@ def backfill(
     problem: KyraError | None = None
     for number, day in enumerate(days, start=1):
         if any(one.name == integration.name and one.paused for one in state.integrations.list()):
+            yield _not_begun(integration, kit)
             break
         report, of_day = _one_day(integration, day, f"{day} ({number} of {len(days)})", accounts, bucket, kit)
         problem = problem or of_day
         yield report
     if problem is not None:
         raise problem
+
+
+def unfinished(name: str, days: Sequence[date], reports: Sequence[RunReport]) -> str | None:
+    """What to do about a backfill of `days` that was paused, by its reports; None of one that came to its end."""
+    if not reports or not reports[-1].skipped:
+        return None
+    done = len(reports) - 1
+    after = f"after {days[done - 1]}, {done} of {len(days)} days" if done else "before the first day"
+    return f"{name} was paused {after}. Go on with: kyra integration resume {name}, then the same backfill again."
 
 
 def beside_syncs(limits: Limits) -> Limits:
@@ -163,6 +174,15 @@ def _require_past(window: Window, now: datetime) -> None:
 def _until_now(window: Window, now: datetime) -> Window:
     """Without days to come, except tomorrow: names run ahead of time by some minutes."""
     return Window(window.start, min(window.end, datetime.combine(now, time.min) + timedelta(days=2)))
+
+
+def _not_begun(integration: Integration, kit: Kit) -> RunReport:
+    with recorded("backfill", integration.name, kit) as entry:
+        why = "the integration is paused"
+        entry.report = RunReport(
+            entry.run_id, "backfill", integration.name, entry.started_at, finished_at=kit.clock(), skipped=why
+        )
+    return entry.report
 
 
 def _one_day(

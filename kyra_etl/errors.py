@@ -23,11 +23,15 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 done with something quarantined.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class KyraError(Exception):
     """What happened, in one line, and the next step. Never shown with a traceback."""
 
     exit_code = 1
+    report: Any = None
+    """The RunReport of a run that did all that could be done and counts as failed all the same."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)

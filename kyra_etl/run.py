@@ -68,7 +68,7 @@ class Recorded:
     started_at: datetime
     report: RunReport | None = None
     problem: KyraError | None = None
-    """Why the run counts as failed, although it did all that could be done and has a report; raised at its end."""
+    """Why the run counts as failed, although it did all that could be done; raised at its end, with the report."""
 
 
 @contextmanager
@@ -104,6 +104,7 @@ def _finish(entry: Recorded, kit: Kit) -> None:
     publish_runs(lake=kit.lake, state=kit.state, now=clock())
     if entry.problem is not None:
         log.error("The run counts as failed: %s", entry.problem)
+        entry.problem.report = entry.report
         raise entry.problem
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from kyra_etl import backfill as module
 from kyra_etl import resources
-from kyra_etl.backfill import backfill, beside_syncs, plan
+from kyra_etl.backfill import backfill, beside_syncs, plan, unfinished
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.errors import AccessError, CollectError, StateError, UsageError
@@ -204,7 +205,17 @@ def test_it_ends_before_the_next_day_when_the_integration_is_paused(house: House
     next(runs)
     house.state.integrations.pause("acme", True)
 
-    assert list(runs) == []
+    (report,) = runs
+    assert (report.skipped, report.listed) == ("the integration is paused", 0)
+    assert [run["state"] for run in house.state.runs.recent("acme")] == ["skipped", "succeeded"]
+    every = days(FIRST, LAST).days()
+    said = unfinished("acme", every, [replace(report, skipped=None), report])
+    assert said == (
+        f"acme was paused after {FIRST}, 1 of 5 days."
+        " Go on with: kyra integration resume acme, then the same backfill again."
+    )
+    assert str(unfinished("acme", every, [report])).startswith("acme was paused before the first day. Go on with")
+    assert unfinished("acme", every, []) is None
 
 
 @IN_A_FOLDER

@@ -279,20 +279,12 @@ def policy(
 def check(name: Name, json: Json = False) -> None:
     """Test a connection: one probe for each thing that has to work, with its remedy."""
     from kyra_etl import wiring
-    from kyra_etl.absence import watch
-    from kyra_etl.check import check as ask
+    from kyra_etl.examine import examine
 
     with opened() as parts:
         found, now = parts.state.integrations.get(name), parts.clock()
-        keep = parts.state.integrations
-        probes = ask(
-            found,
-            bucket=wiring.bucket_of(parts, found, waiting=True),
-            now=now,
-            save_trails=lambda trails: keep.save_trails(name, trails, now),
-        )
-        keep.save_check(name, probes, now)
-        watch(found, state=parts.state, now=now)
+        bucket = wiring.bucket_of(parts, found, waiting=True)
+        probes, _ = examine(found, bucket=bucket, lake=parts.lake, state=parts.state, clock=lambda: now)
     failed = [probe for probe in probes if probe.passed is False]
     if json:
         emit({"integration": name, "checked_at": now, "probes": _rows(probes)})

@@ -79,7 +79,9 @@ def sync(name: OptionalName = None, json: Json = False) -> None:
                     queue = wiring.queue_of(parts, integration)
                     reports.append(run(integration, bucket=bucket, queue=queue, **parts.for_run(), progress=drawn))
                 except KyraError as error:
-                    if name:
+                    if error.report is not None:
+                        reports.append(error.report)
+                    elif name:
                         raise
                     failed[integration.name] = error
         if any(not report.skipped for report in reports):
@@ -125,11 +127,12 @@ def backfill(
     account, and gives out some 100 a second and region. What comes by log file later is not loaded twice.
 
     Its alerts are marked historical. It works beside the syncs. Stop it with Ctrl-C, or pause the integration: it ends
-    after the day it is at. The same command goes on, and loads a day again that files came late for.
+    after the day it is at, with exit code 1. The same command goes on, and loads a day again that files came late for.
     """
     from kyra_etl import wiring
     from kyra_etl.backfill import backfill as run
     from kyra_etl.backfill import plan as survey
+    from kyra_etl.backfill import unfinished
 
     if from_history:
         if start is not None or end is not None or account or plan:
@@ -173,7 +176,8 @@ def backfill(
                 runs = run(integration, days_of, bucket=bucket, **parts.for_run(), accounts=account, progress=drawn)
                 # Reports first: what could not be listed is told after that of the last day.
                 for report, day in zip(runs, days_of.days(), strict=False):
-                    days.append({"day": day, **report.as_json()})
+                    if not report.skipped:
+                        days.append({"day": day, **report.as_json()})
                     reports.append(report)
         except KyraError as error:
             if not reports:
@@ -181,14 +185,21 @@ def backfill(
             problem = error
         finally:
             for day, report in zip(days_of.days(), reports, strict=False) if not json else ():
-                show(f"{day}  {sentence(report, noun='log file')}")
+                if not report.skipped:
+                    show(f"{day}  {sentence(report, noun='log file')}")
+        stopped = unfinished(name, days_of.days(), reports)
+        reports = [report for report in reports if not report.skipped]
         for report in reports[-1:]:
             wiring.publish_status(parts)
             tell_problems(parts, report.detect)
     if json:
         emit({**totals(reports), "days": days})
+    if stopped is not None:
+        say(stopped)
     if problem is not None:
         raise problem
+    if stopped is not None:
+        raise typer.Exit(1)
     if not any(report.listed for report in reports):
         say(f"There is no log file of these days{' and accounts' if account else ''} in the bucket.")
     raise typer.Exit(QUARANTINED if any(report.quarantined for report in reports) else 0)

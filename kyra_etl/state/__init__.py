@@ -1,6 +1,6 @@
 """The state database: what was collected, who works on it, what was found. Every SQL-database call is in here.
 
-`State.open` is the door; its parts are integrations, runs, ledger, leases, queue, alerts, absences, swaps and figures.
+`State.open` is the door; its parts: integrations, runs, ledger, leases, queue, alerts, absences, news, swaps, figures.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from kyra_etl.state.figures import Figures
 from kyra_etl.state.integrations import LOCAL, Integrations
 from kyra_etl.state.leases import Lease, Leases
 from kyra_etl.state.ledger import Ledger, Observed
+from kyra_etl.state.news import News, Untold
 from kyra_etl.state.owners import Owners
 from kyra_etl.state.queue import Queue, QueueEntry
 from kyra_etl.state.runs import Runs
 from kyra_etl.state.schema import migrate
 from kyra_etl.state.swaps import Swaps
 
-__all__ = ["LOCAL", "Absence", "Lease", "Observed", "QueueEntry", "Recorded", "State"]
+__all__ = ["LOCAL", "Absence", "Lease", "Observed", "QueueEntry", "Recorded", "State", "Untold"]
 
 
 class State:
@@ -44,6 +45,7 @@ class State:
         self.queue = Queue(database)
         self.alerts = Alerts(database)
         self.absences = Absences(database)
+        self.news = News(database)
         self.swaps = Swaps(database)
         self.figures = Figures(database)
 

@@ -13,6 +13,7 @@ from kyra_etl.model import Severity
 from kyra_etl.state import tables
 from kyra_etl.state.alerts import Recorded, has_risen, move, reopen
 from kyra_etl.state.database import Database
+from kyra_etl.state.news import note
 
 _absences, _alerts = tables.absences, tables.alerts
 
@@ -71,6 +72,7 @@ class Absences:
                     after = f"{summary} Back at {now:%Y-%m-%d %H:%M}."
                     if _change(connection, alert_id, "low", after, now, now):
                         updated.append(alert_id)
+            note(connection, new, updated, now)
         return Recorded(tuple(new), tuple(updated))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, case, delete, func, insert, select, upda
 
 from kyra_etl.errors import UnknownName, UsageError
 from kyra_etl.model import Alert, Finding, Severity
-from kyra_etl.state import queue, tables
+from kyra_etl.state import news, queue, tables
 from kyra_etl.state.database import Database, chunks
 from kyra_etl.state.evidence import RANK, fold, upsert
 
@@ -203,6 +203,7 @@ def _recompute(
                 if rose:
                     reopen(connection, before, now)
                 updated.append(alert_id)
+    news.note(connection, new, updated, now)
     return Recorded(tuple(new), tuple(updated), tuple(removed))
 
 
@@ -241,7 +242,7 @@ def _outlived(connection: Connection, row: Row[Any], now: datetime) -> bool:
         # whatever evidence comes to it again is news
         connection.execute(update(_alerts).where(_alerts.c.alert_id == row.alert_id).values(closed_severity=None))
         return False
-    for table in (_alerts, _events, _moves):
+    for table in (_alerts, _events, _moves, tables.untold):
         connection.execute(delete(table).where(table.c.alert_id == row.alert_id))
     return True
 

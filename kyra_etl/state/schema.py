@@ -12,7 +12,22 @@ from sqlalchemy import Connection, inspect, text
 from kyra_etl.errors import StateError
 from kyra_etl.state.database import Database
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 """Every step, oldest first; the last is where the code wants the database to be."""
 
 VERSION_TABLE = "kyra_schema"

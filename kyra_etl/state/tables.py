@@ -48,6 +48,9 @@ integrations = Table(
     Column("checked_at", Time),
     Column("organization_id", Str),
     Column("additions", JSON),
+    # the state that was told last, and when
+    Column("told_state", Str),
+    Column("told_at", Time),
 )
 
 probes = Table(
@@ -317,11 +320,7 @@ findings = Table(
     Column("alert_id", Str, nullable=False),
     Column("event_time", Time, nullable=False),
     Column("severity", Str, nullable=False),
-    Column("region", Str),
-    Column("actor", Str),
-    Column("source_ip", Str),
-    Column("target", Str),
-    Column("summary", Str),
+    *(Column(name, Str) for name in ("region", "actor", "source_ip", "target", "summary")),
     Column("event_ids", JSON, nullable=False),
     count("look"),
     Index(None, "alert_id"),
@@ -337,11 +336,7 @@ alerts = Table(
     Column("attack", JSON, nullable=False),
     Column("attack_legacy", JSON, nullable=False),
     Column("account", Str, nullable=False),
-    Column("region", Str),
-    Column("actor", Str),
-    Column("source_ip", Str),
-    Column("target", Str),
-    Column("summary", Str),
+    *(Column(name, Str) for name in ("region", "actor", "source_ip", "target", "summary")),
     Column("first_seen", Time, nullable=False),
     Column("last_seen", Time, nullable=False),
     Column("event_count", Integer, nullable=False),
@@ -377,6 +372,15 @@ alert_moves = Table(
     Column("after", Str, nullable=False),
     Column("note", Str),
     Index(None, "alert_id"),
+)
+
+untold = Table(
+    "untold",
+    metadata,
+    # an alert that was made or changed since it was last told, with the time of the change
+    Column("alert_id", Str, primary_key=True),
+    flag("opened"),
+    Column("at", Time, nullable=False),
 )
 
 absences = Table(

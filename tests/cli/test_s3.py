@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import s3fs
 
+from kyra_etl.model import Integration
+from kyra_etl.state import State
 from tests.cli.conftest import ACCOUNT, Kyra, record
+from tests.wire import WIRE, refuse
 
 
 @pytest.fixture
@@ -111,3 +115,28 @@ def test_policy_asks_who_we_are(kyra: Kyra, s3_server: str) -> None:
     trust = kyra("integration", "policy", "prod", "--json").json["documents"]["trust"]
 
     assert trust["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::123456789012:role/KYRACloudSensor"}
+
+
+@pytest.mark.parametrize("names", [("prod",), ()], ids=["by name", "all"])
+def test_sync_that_fails_although_it_loaded_reports_what_it_did(
+    kyra: Kyra, s3: Any, kyra_home: Path, impatient: None, names: tuple[str, ...]
+) -> None:
+    """The queue may no longer be read; listing found the log file."""
+    put(s3, "one", record("e1"))
+    queue = boto3.client("sqs").create_queue(QueueName="notices")["QueueUrl"]
+    prod = Integration("prod", "example-logs", prefix="trails", queue_url=queue)
+    with State.open(str(kyra_home / "state.db")) as state:
+        state.integrations.add(prod, state.now())
+    WIRE.rules.append(refuse("sqs:ReceiveMessage", "AccessDenied", "No."))
+
+    ran = kyra("sync", *names, "--json")
+
+    assert ran.code == 1
+    assert (ran.json["loaded"], ran.json["events"], len(ran.json["runs"])) == (1, 1, 1)
+    assert "sqs:ReceiveMessage" in ran.json["failed"]["prod"]
+    assert ran.err.splitlines()[-1] == f"prod: {ran.json['failed']['prod']}"
+    ran = kyra("sync", *names)
+    assert (ran.code, ran.out.splitlines()[0]) == (
+        1,
+        "0 log files loaded, 1 already loaded: 0 records, 0 new events.",
+    )

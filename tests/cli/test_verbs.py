@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kyra_etl import cli
+from kyra_etl import backfill, cli
 from kyra_etl.errors import AccessError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.model import LogFile
+from kyra_etl.state import State
 from tests import planted
 from tests.cli.conftest import ACCOUNT, Kyra, put, record
 
@@ -124,6 +126,27 @@ def test_backfill_of_a_paused_integration_names_the_way_on(synced: Kyra) -> None
 
     assert ran.code == 2
     assert "kyra integration resume prod" in ran.error
+
+
+def test_backfill_that_is_paused_on_the_way_says_how_far_it_came(
+    synced: Kyra, kyra_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_day = backfill._load_day
+
+    def then_pause(*given: Any) -> Any:
+        report = load_day(*given)
+        with State.open(str(kyra_home / "state.db")) as state:
+            state.integrations.pause("prod", True)
+        return report
+
+    monkeypatch.setattr(backfill, "_load_day", then_pause)
+    ran = synced("backfill", "prod", "--from", "2026-01-10", "--to", "2026-01-12", "--json")
+
+    assert (ran.code, [day["day"] for day in ran.json["days"]]) == (1, ["2026-01-10"])
+    assert ran.err.splitlines()[-1] == (
+        "prod was paused after 2026-01-10, 1 of 3 days."
+        " Go on with: kyra integration resume prod, then the same backfill again."
+    )
 
 
 def test_backfill_reports_day_by_day(synced: Kyra, bucket: Path) -> None:

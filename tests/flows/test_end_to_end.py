@@ -229,3 +229,33 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
     assert events_in(server.home) == (19, 19)
     with pytest.raises(OSError), urllib.request.urlopen(f"{server.url}/health", timeout=5):
         pass
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("serve")
+def test_syncs_go_on_while_more_backfills_are_wanted_than_run_at_a_time(server: Server, tmp_path: Path) -> None:
+    server.wait(lambda: len(server.deployments()) == 4, "the deployments", 240)
+    names = [f"long{number}" for number in range(6)]
+    with State.open(str(server.home / "state.db")) as state:
+        for name in names:
+            (tmp_path / name).mkdir()
+            state.integrations.add(Integration(name, (tmp_path / name).as_uri(), account_id=ACCOUNT), state.now())
+    runs = [server.start("backfill", integration=name, start="1970-01-01", end=f"{TODAY}") for name in names]
+
+    def states() -> list[str]:
+        return [server.run(run)["state"]["type"] for run in runs]
+
+    server.wait(lambda: states().count("RUNNING") == 2, "the first backfills", 240)
+    begun = datetime.now(UTC).isoformat()
+    sync = server.deployments()["sync"]["id"]
+
+    def later() -> bool:
+        of_sync = {"deployment_id": {"any_": [sync]}, "state": {"type": {"any_": ["COMPLETED"]}}}
+        done = server.ask("flow_runs/filter", flow_runs={**of_sync, "start_time": {"after_": begun}})
+        return len(done) >= 2
+
+    server.wait(later, "syncs beside the backfills", 240)
+    assert sorted(states()) == ["RUNNING"] * 2 + ["SCHEDULED"] * 4
+    code, _ = server.stop()
+    assert code == 0
+    assert not list(processes_below(server.process.pid))

@@ -161,7 +161,7 @@ def test_a_prefect_server_of_another_version_is_named_before_anything_is_registe
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setattr(Answers, "says", answer)
-    monkeypatch.setattr(deployments, "serve", pytest.fail)
+    monkeypatch.setattr(deployments, "aserve", pytest.fail)
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         Thread(target=server.serve_forever).start()
         with temporary_settings({PREFECT_API_URL: f"http://u:word@127.0.0.1:{server.server_port}/api"}):
@@ -179,7 +179,7 @@ def test_a_prefect_server_that_is_down_is_named_and_so_is_none(
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    monkeypatch.setattr(deployments, "serve", pytest.fail)
+    monkeypatch.setattr(deployments, "aserve", pytest.fail)
     with socket.create_server((serve.HOST, 0)) as free:
         port = free.getsockname()[1]
     for url, code, says in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +25,7 @@ def record(
     clear: Sequence[tuple[str, str]] = (),
     title: str = "Title",
     look: int | None = None,
+    now: datetime = NOW,
 ) -> Recorded:
     return state.alerts.record(
         "d",
@@ -34,7 +35,7 @@ def record(
         findings=findings,
         look=state.alerts.look() if look is None else look,
         clear=clear,
-        now=NOW,
+        now=now,
     )
 
 

@@ -120,7 +120,7 @@ def test_every_released_schema_comes_forward_with_a_row_of_every_table(empty_url
         f"UPDATE {schema.VERSION_TABLE} SET version_num='0004'",
         "INSERT INTO totals",
         "DROP INDEX ix_data_files_published",
-        f"UPDATE {schema.VERSION_TABLE} SET version_num='0011'",
+        f"UPDATE {schema.VERSION_TABLE} SET version_num='0014'",
     ],
 )
 def test_a_migration_that_is_killed_changes_nothing_and_is_made_by_the_next_who_opens(

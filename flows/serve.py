@@ -195,6 +195,8 @@ def _environment(home: Path, port: int, *, is_json: bool = False) -> dict[str, s
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        # Else it is unpacked beside Prefect's code, where who serves may have no right to write: then there is no page.
+        "PREFECT_UI_STATIC_DIRECTORY": str(home / "prefect" / "ui"),
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86_400),
         "PREFECT_RUNNER_POLL_FREQUENCY": "5",

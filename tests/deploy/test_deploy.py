@@ -43,7 +43,8 @@ def test_every_variable_is_one_of_ours(path: Path) -> None:
 
 def test_the_image_runs_what_the_lock_pins_as_a_user_without_rights() -> None:
     text = (DEPLOY / "docker/Dockerfile").read_text()
-    steps = [line.split(maxsplit=1) for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if re.match(r"[A-Z]+ ", line)]
     copied = [step[1].split() for step in steps if step[0] == "COPY" and not step[1].startswith("--from")]
 
     assert all((ROOT / source).exists() for *sources, _ in copied for source in sources)
@@ -53,6 +54,9 @@ def test_the_image_runs_what_the_lock_pins_as_a_user_without_rights() -> None:
     assert dict(steps)["USER"] == "kyra"
     assert {"HEALTHCHECK", "VOLUME"} <= set(names)
     assert yaml.safe_load(dict(steps)["CMD"]) == ["serve"]
+    set_ = dict(pair.split("=", 1) for pair in dict(steps)["ENV"].split() if "=" in pair)
+    written = {set_[name] for name in ("KYRA_HOME", "PREFECT_HOME", "PREFECT_UI_STATIC_DIRECTORY")}
+    assert all(f"{folder}/".startswith(f"{dict(steps)['VOLUME']}/") for folder in written)
     assert yaml.safe_load(dict(steps)["HEALTHCHECK"].split("CMD ")[1])[1] in VERBS
 
 

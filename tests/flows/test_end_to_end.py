@@ -111,6 +111,7 @@ def test_serve_syncs_on_schedule_and_on_demand_backfills_and_ends_clean(
     assert found["sync"]["schedules"][0]["schedule"]["interval"] == 10
     with urllib.request.urlopen(f"{server.url.removesuffix('/api')}/", timeout=30) as page:
         assert (page.headers.get_content_type(), b"<title>Prefect" in page.read()) == ("text/html", True)
+    assert list((server.home / "prefect/ui").glob("*/index.html")), "not beside Prefect's code, which may be root's"
 
     # On schedule, by itself; beside it, the next one may have been skipped.
     def scheduled() -> dict[str, Any] | None:

@@ -17,21 +17,29 @@ from kyra_etl.detect import detect_queued, detect_window
 from kyra_etl.detection.rule import Corpus
 from kyra_etl.model import DetectReport, Window
 from kyra_etl.state.alerts import Alerts
-from tests.detection.making import NOW, House, record
+from tests.detection.making import NOW, SELECT, House, record, write_detection
 
 ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
 CREATED = record("CreateUser", "10:00:00", "create", requestParameters={"userName": "eve"})
 ATTACHED = record("AttachUserPolicy", "10:05:00", "attach", requestParameters={"userName": "eve", "policyArn": ADMIN})
 KEY = record("CreateAccessKey", "10:03:00", "key", requestParameters={"userName": "eve"})
 
+TOGETHER = """\
+SELECT max(v.event_id) AS event_id, max(v.event_time) AS event_time, account, any_value(region) AS region,
+  any_value(actor) AS actor, any_value(source_ip) AS source_ip, 'all' AS target, 'several' AS summary,
+  list(v.event_id) AS event_ids, CASE count(*) WHEN 2 THEN 'high' ELSE 'critical' END AS severity
+FROM alerts JOIN alert_events AS v USING (alert_id)
+WHERE detection <> 'together' GROUP BY account HAVING count(*) > 1
+"""
+
 
 class Waiting(House):
-    """A house with one built-in detection, which runs when it is told to."""
+    """A house with one built-in detection, or those of its own, which run when they are told to."""
 
     @property
     def corpus(self) -> Corpus:
-        whole = Corpus.load([resources.detections_dir()])
-        return Corpus((whole.get("iam_user_created"),))
+        own = super().corpus
+        return own if own.detections else Corpus((Corpus.load([resources.detections_dir()]).get("iam_user_created"),))
 
     def bring(self, *records: dict[str, Any]) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -107,6 +115,28 @@ def test_passes_that_end_in_the_reverse_order_make_the_alerts_of_one(
 
     assert waiting.told() == [("iam_user_created", "critical", ("create", "key", "attach"))]
     assert waiting.state.queue.depth() == 0
+
+
+def test_a_pass_that_began_first_and_read_the_alerts_last_has_seen_more_of_them(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CreateUser", "DeleteUser", "TagUser"):
+        write_detection(waiting.detections, name.lower(), sql=SELECT + f"WHERE event_name = '{name}'")
+    write_detection(waiting.detections, "together", more='-- lookback = "24h"\n', sql=TOGETHER)
+    waiting.bring(record("CreateUser", "10:00:00", "1"))
+    waiting.detect()
+    waiting.bring(record("DeleteUser", "10:01:00", "2"))
+
+    def another_machine() -> None:
+        waiting.bring(record("TagUser", "10:02:00", "3"))
+        others = Corpus(tuple(each for each in waiting.corpus.detections if each.id != "deleteuser"))
+        detect_queued(lake=waiting.lake, state=waiting.state, corpus=others, now=NOW)
+        assert ("together", "high", ("1", "3")) in waiting.told()
+
+    with before_recording(another_machine, monkeypatch):
+        waiting.detect()
+
+    assert ("together", "critical", ("1", "2", "3")) in waiting.told()
 
 
 def test_a_back_test_that_is_late_leaves_what_a_sync_found_meanwhile(

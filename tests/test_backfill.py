@@ -15,7 +15,7 @@ from kyra_etl import resources
 from kyra_etl.backfill import backfill, beside_syncs, plan, unfinished
 from kyra_etl.detect import detect_queued
 from kyra_etl.detection.rule import Corpus
-from kyra_etl.errors import AccessError, CollectError, StateError, UsageError
+from kyra_etl.errors import AccessError, CollectError, DamagedFile, StateError, UsageError
 from kyra_etl.folder import FolderBucket
 from kyra_etl.lake import Lake
 from kyra_etl.model import Commit, Integration, Limits, LogFile, RunReport, Window
@@ -332,3 +332,19 @@ def test_what_nobody_claimed_is_given_back_and_what_failed_elsewhere_waits(house
     counts = house.state.ledger.counts("acme")
     assert (counts["loaded"], counts["pending"], counts["planned"]) == (1, 1, 0)
     assert [report.loaded for report in house.run(FIRST, FIRST)] == [1]
+
+
+@IN_A_FOLDER
+def test_a_damaged_file_met_elsewhere_is_told_of_when_all_days_are_done(house: House) -> None:
+    house.limits = Limits(batch_files=1)
+
+    def spread(batch_ids: Any, alive: Any) -> None:
+        for batch_id in batch_ids[1:]:
+            assert elsewhere(house, batch_id)
+        raise DamagedFile("A committed file cannot be read.")
+
+    with pytest.raises(DamagedFile):
+        list(house.run(FIRST, LAST, spread=spread))
+
+    counts = house.state.ledger.counts("acme")
+    assert (counts["loaded"], counts["pending"]) == (5, 5)

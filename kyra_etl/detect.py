@@ -79,13 +79,13 @@ def detect_queued(
     """Run every queued (batch, detection) and record what comes of it, each detection in one transaction.
 
     A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. So does all
-    that waits for a batch whose files cannot be read, and what reads `alerts` where another detection failed. Entries
-    of disabled detections are dropped, those of unknown ones after some days. With `live_only`, historical batches are
-    left to another run.
+    that waits for a batch whose files cannot be read. What reads `alerts` looks again where another detection comes
+    late. Entries of disabled detections are dropped, those of unknown ones after some days. With `live_only`,
+    historical batches are left to another run.
     """
     tally = _Tally()
     progress = progress or Silent()
-    waiting, lacking = _wanted(state, corpus, now, tally, live_only=live_only)
+    waiting = _wanted(state, corpus, now, tally, live_only=live_only)
     if not waiting:
         return tally.report()
     progress.stage("Detecting", len(waiting))
@@ -97,6 +97,9 @@ def detect_queued(
             chunk = chunks.popleft()
             batches, rows = chunk.keys(), sum(chunk.values())
             chosen = _by_detection(waiting, batches)
+            late = {entry.batch_id for entry in waiting if entry.attempts} & batches
+            for each in (each for each in corpus.detections if late and each.on_alerts):
+                chosen.setdefault(each.id, set()).update(late)
             ready = [by_id[id_] for id_ in chosen]
             look = state.alerts.look()
             listed = partial(state.ledger.files_of_batches, batches)
@@ -118,12 +121,7 @@ def detect_queued(
                 entries = [(batch_id, evaluation.detection.id) for batch_id in sorted(own)]
                 if evaluation.error is not None:
                     _fail(state, entries, evaluation.error, now, tally)
-                    lacking |= own
-                    continue
-                if evaluation.detection.on_alerts:
-                    # They look again when there is what the others find.
-                    entries = [entry for entry in entries if entry[0] not in lacking]
-                if evaluation.findings:
+                elif evaluation.findings:
                     _record(state, evaluation.detection, evaluation.findings, seen, entries, now, tally)
                 else:
                     quiet += entries
@@ -282,37 +280,38 @@ def _engine(lake: Lake, state: State, lanes: int | None = None) -> Engine:
     )
 
 
-def _wanted(
-    state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool
-) -> tuple[list[QueueEntry], set[str]]:
-    """The queue, without entries of detections that cannot be run; and the batches for which a broken file waits.
+def _wanted(state: State, corpus: Corpus, now: datetime, tally: _Tally, *, live_only: bool) -> list[QueueEntry]:
+    """The queue, without entries of detections that cannot be run: those of a broken file fail and wait.
 
     A detection that is unknown here may be another machine's: its entries wait a while, told in the queue.
     """
     usable = {detection.id for detection in corpus.detections}
     disabled = {detection.id for detection in corpus.disabled}
+    disabled |= {problem.detection for problem in corpus.problems if problem.disabled}
     broken: dict[str, KyraError] = {problem.detection: problem.error for problem in corpus.problems}
     wanted: list[QueueEntry] = []
     gone: list[tuple[str, str]] = []
-    lacking: set[str] = set()
+    unknown: list[tuple[str, str]] = []
+    failing: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for entry in state.queue.pending(live_only=live_only):
         if entry.detection in usable:
             wanted.append(entry)
-        elif entry.detection in broken:
-            _fail(state, [(entry.batch_id, entry.detection)], broken[entry.detection], now, tally)
-            lacking.add(entry.batch_id)
+        elif entry.detection in broken and entry.detection not in disabled:
+            failing[entry.detection].append((entry.batch_id, entry.detection))
         elif entry.detection in disabled or now - entry.queued_at > KEPT:
             gone.append((entry.batch_id, entry.detection))
         elif entry.last_error != UNKNOWN:
-            state.queue.fail(entry.batch_id, entry.detection, UNKNOWN, now)
+            unknown.append((entry.batch_id, entry.detection))
+    for detection, entries in failing.items():
+        _fail(state, entries, broken[detection], now, tally)
+    state.queue.fail(unknown, UNKNOWN, now)
     state.queue.clear(gone)
-    return wanted, lacking
+    return wanted
 
 
-def _fail(state: State, entries: Iterable[tuple[str, str]], error: KyraError, now: datetime, tally: _Tally) -> None:
-    for batch_id, detection in entries:
-        tally.failed[detection] = None
-        state.queue.fail(batch_id, detection, str(error), now)
+def _fail(state: State, entries: Sequence[tuple[str, str]], error: KyraError, now: datetime, tally: _Tally) -> None:
+    tally.failed.update(dict.fromkeys(detection for _, detection in entries))
+    state.queue.fail(entries, str(error), now)
 
 
 def _chunks(state: State, entries: Sequence[QueueEntry]) -> Iterator[dict[str, int]]:

@@ -46,12 +46,13 @@ class Queue:
         with self._database.read() as connection:
             return [QueueEntry(*row) for row in connection.execute(query)]
 
-    def fail(self, batch_id: str, detection: str, error: str, now: datetime) -> None:
-        """Keeps the entry for the next run, with what went wrong."""
+    def fail(self, entries: Sequence[tuple[str, str]], error: str, now: datetime) -> None:
+        """Keeps entries, (batch_id, detection), for the next run, with what went wrong."""
         failed = {"attempts": _queue.c.attempts + 1, "last_error": error[:2000], "failed_at": now}
-        statement = update(_queue).where(_queue.c.batch_id == batch_id, _queue.c.detection == detection)
-        with self._database.write() as connection:
-            connection.execute(statement.values(failed))
+        if entries:
+            statement = update(_queue).where(_queue.c.batch_id == bindparam("b"), _queue.c.detection == bindparam("d"))
+            with self._database.write() as connection:
+                connection.execute(statement.values(failed), [{"b": batch_id, "d": name} for batch_id, name in entries])
 
     def clear(self, entries: Sequence[tuple[str, str]]) -> None:
         """Takes entries, (batch_id, detection), off; taking one off twice is harmless."""

@@ -143,12 +143,29 @@ def test_what_reads_alerts_looks_again_when_a_detection_that_failed_is_mended(ho
     bad = write_detection(house.detections, "bad_one", sql=SELECT + "WHERE nothing = 1")
     write_detection(house.detections, "both", more='-- lookback = "1h"\n', sql=BOTH)
     report = house.load(record("CreateUser", "10:00:00", "a"))
-    assert (report.detect.failed, report.alerts, house.state.queue.depth()) == (("bad_one",), 1, 2)
+    assert (report.detect.failed, report.alerts, house.state.queue.depth()) == (("bad_one",), 1, 1)
 
     bad.write_text(good.read_text().replace("Good One", "Bad One"))
     _detect(house)
 
     assert {alert.detection for alert in house.state.alerts.list()} == {"good_one", "bad_one", "both"}
+    assert house.state.queue.depth() == 0
+
+
+def test_a_file_that_cannot_be_read_keeps_nothing_else_waiting(house: House) -> None:
+    good = write_detection(house.detections, "good_one")
+    bad = write_detection(house.detections, "bad_one")
+    bad.write_text("-- ---")
+    write_detection(house.detections, "both", more='-- lookback = "1h"\n', sql=BOTH)
+    for minute in range(3):
+        house.load(record("CreateUser", f"10:{minute:02}:00", f"{minute}"))
+    assert house.state.queue.depth() == 3
+
+    bad.write_text(good.read_text().replace("Good One", "Bad One"))
+    _detect(house)
+
+    found = {alert.detection: alert.event_count for alert in house.state.alerts.list()}
+    assert found == {"good_one": 3, "bad_one": 3, "both": 3}
     assert house.state.queue.depth() == 0
 
 

@@ -103,10 +103,14 @@ def test_what_came_while_a_file_could_not_be_read_is_judged_once_it_can(house: H
 
 def test_a_file_that_is_broken_and_switched_off_is_left_alone(house: House) -> None:
     write_detection(house.detections, "bad_one").write_text("-- ---")
+    house.load(record("CreateUser", "10:00:00", "a"))
+    assert house.state.queue.depth() == 1
 
     corpus = Corpus.load([house.detections], disable=["bad_one"])
 
     assert corpus.for_events({"CreateUser"}) == ()
+    report = detect_queued(lake=house.lake, state=house.state, corpus=corpus, now=NOW)
+    assert (report.failed, house.state.queue.depth()) == ((), 0)
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,9 @@ def test_a_commit_queues_its_detections_oldest_batch_first(state: State) -> None
 
 def test_a_failing_detection_stays_queued_and_is_told_of(state: State) -> None:
     first, second = sync(state, [file(1)]), sync(state, [file(2)], LATER)
-    state.queue.fail(first.batch_id, "d", "no such column", NOW)
-    state.queue.fail(first.batch_id, "d", "still no such column", LATER)
-    state.queue.fail(second.batch_id, "d", "x" * 5_000, NOW)
+    state.queue.fail([(first.batch_id, "d")], "no such column", NOW)
+    state.queue.fail([(first.batch_id, "d")], "still no such column", LATER)
+    state.queue.fail([(second.batch_id, "d")], "x" * 5_000, NOW)
 
     assert state.queue.failing() == [
         {"detection": "d", "batches": 2, "attempts": 2, "last_error": "still no such column", "failed_at": LATER}

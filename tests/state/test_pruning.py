@@ -70,7 +70,7 @@ def test_every_account_of_a_large_organization_has_a_day_of_its_own(state: State
 
     assert state.ledger.prunable(before) == 5
     assert state.ledger.prune(before) == 5
-    assert {int(row["account"]) % 3 for row in state.ledger.log_files()} == {0, 1}
+    assert {int(row["account"]) % 3 for row in log_files(state)} == {0, 1}
 
 
 def test_what_a_run_under_way_deals_with_stays_until_it_has_ended(state: State) -> None:

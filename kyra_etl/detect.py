@@ -6,7 +6,7 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -46,6 +46,7 @@ class _Tally:
     findings: int = 0
     new: dict[str, None] = field(default_factory=dict)
     changed: dict[str, None] = field(default_factory=dict)
+    left: dict[date, None] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     rows: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -61,6 +62,7 @@ class _Tally:
             alerts_updated=len(self.changed.keys() - self.new.keys()),
             failed=tuple(self.failed),
             alert_ids=tuple({**self.new, **self.changed}),
+            alert_days=tuple(self.left),
             seconds={name: round(seconds, 4) for name, seconds in self.seconds.items()},
             days=self.days,
             costs=self.costs,
@@ -262,6 +264,7 @@ def _record(
     )
     tally.new.update(dict.fromkeys(recorded.new))
     tally.changed.update(dict.fromkeys(recorded.updated))
+    tally.left.update(dict.fromkeys(recorded.left))
 
 
 def _engine(lake: Lake, state: State, lanes: int | None = None) -> Engine:

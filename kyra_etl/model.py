@@ -280,6 +280,8 @@ class DetectReport:
     """Ids of detections whose SQL failed; their queue entries wait for the next run."""
     alert_ids: tuple[str, ...] = ()
     """Alerts created or changed by this run."""
+    alert_days: tuple[date, ...] = ()
+    """Days on which alerts were first seen until this run removed them, or found earlier or later evidence."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     days: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     """Of a back-test: {day: {detection: {"findings": …, "alerts": …}}}."""

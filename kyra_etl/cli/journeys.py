@@ -223,7 +223,7 @@ def detect(
 
     with opened() as parts, progress() as drawn:
         given = {key: value for key, value in parts.for_run().items() if key in ("lake", "state", "corpus")}
-        begun = parts.clock()
+        begun, report = parts.clock(), DetectReport()
         try:
             if start is None and end is None and not detection:
                 if dry_run:
@@ -238,7 +238,7 @@ def detect(
                 )
         finally:  # also what was found before one failed
             if not dry_run:
-                publish_changed(begun, lake=parts.lake, state=parts.state, now=parts.clock())
+                publish_changed(begun, report.alert_days, lake=parts.lake, state=parts.state, now=parts.clock())
         tell_problems(parts, report)
     if json:
         emit(report.as_json())

@@ -44,6 +44,8 @@ class Recorded:
     updated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     """Alerts nobody had touched whose every finding now belongs to another one."""
+    left: tuple[date, ...] = ()
+    """Days on which alerts were first seen before, and are no more."""
 
 
 class Alerts:
@@ -129,6 +131,16 @@ class Alerts:
         _add_ids(rows, events)
         return rows, [event for some in events.values() for event in some]
 
+    def those(self, alert_ids: Sequence[str]) -> Sequence[Alert]:
+        """The alerts of these ids that there are."""
+        with self._database.read() as connection:
+            rows = [
+                row
+                for ids in chunks(alert_ids)
+                for row in connection.execute(select(_alerts).where(_alerts.c.alert_id.in_(ids)))
+            ]
+            return _load(connection, rows)
+
     def get(self, alert_id: str) -> Alert:
         """The alert of that id, or of the one id that begins so. Raises UnknownName."""
         with self._database.read() as connection:
@@ -174,6 +186,7 @@ def _recompute(
     new: list[str] = []
     updated: list[str] = []
     removed: list[str] = []
+    left: list[date] = []
     for ids in chunks(alert_ids):
         known = {r.alert_id: r for r in connection.execute(select(_alerts).where(_alerts.c.alert_id.in_(ids)))}
         leading = {row.alert_id: row for row in connection.execute(_leading(ids))}
@@ -183,6 +196,7 @@ def _recompute(
             if alert_id not in leading:
                 if before is not None and _outlived(connection, before, now):
                     removed.append(alert_id)
+                    left.append(before.first_seen.date())
                 continue
             first, evidence = leading[alert_id], seen[alert_id]
             after = dict(about) | {name: getattr(first, name) for name in ("severity", *_WHO)}
@@ -203,8 +217,10 @@ def _recompute(
                 if rose:
                     reopen(connection, before, now)
                 updated.append(alert_id)
+                if before.first_seen.date() != evidence.first_seen.date():
+                    left.append(before.first_seen.date())
     news.note(connection, new, updated, now)
-    return Recorded(tuple(new), tuple(updated), tuple(removed))
+    return Recorded(tuple(new), tuple(updated), tuple(removed), tuple(left))
 
 
 def _leading(alert_ids: Sequence[str]) -> Any:

@@ -57,6 +57,7 @@ def unsynced() -> Iterator[None]:
     """Nothing waits for the disk: what that guards against is a loss of power, and no test makes one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr("kyra_etl.state.database.SYNCHRONOUS", "OFF")
         yield
 
 

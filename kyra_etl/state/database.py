@@ -27,6 +27,13 @@ from kyra_etl.state.explain import explain
 BUSY_SECONDS = 30
 """How long a writer waits for the one before it."""
 
+SYNCHRONOUS = "FULL"
+"""SQLite's word for a commit that is on the disk before it returns.
+
+What is done next relies on it: files are moved, messages deleted. With less, a loss of power could leave a ledger that
+is older than the lake, and events would be loaded twice.
+"""
+
 CHUNK = 500
 """Values in one IN (…) list."""
 
@@ -184,7 +191,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA cache_size = -32768")  # KiB: the tree's upper pages stay, however large it grows
     connection.execute("PRAGMA foreign_keys = ON")
 

@@ -120,10 +120,25 @@ def test_sqlite_is_set_up_for_many_processes(tmp_path: Path) -> None:
     with State.open(str(tmp_path / "state.db")) as state, state._database.read() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+            for name in ("journal_mode", "busy_timeout", "foreign_keys")
         }
 
-    assert pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 30_000, "foreign_keys": 1}
+    assert pragmas == {"journal_mode": "wal", "busy_timeout": 30_000, "foreign_keys": 1}
+
+
+def test_a_commit_is_on_the_disk_before_anything_that_relies_on_it(tmp_path: Path) -> None:
+    code = """
+import sys
+from kyra_etl.state import State
+with State.open(sys.argv[1]) as state, state._database.read() as connection:
+    print(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    ran = subprocess.run(  # in a process of its own: tests wait for no disk
+        [sys.executable, "-c", code, str(tmp_path / "state.db")], capture_output=True, text=True, env=environment
+    )
+
+    assert (ran.stdout.strip(), ran.stderr) == ("2", ""), "FULL"
 
 
 def test_the_file_is_private_because_it_holds_external_ids(tmp_path: Path) -> None:

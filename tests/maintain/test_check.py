@@ -18,6 +18,7 @@ from kyra_etl.cloudtrail.schema import RECORD_COLUMNS
 from kyra_etl.errors import LakeError
 from kyra_etl.lake import Lake, Rows, checks
 from kyra_etl.lake.dedup import Distinct
+from kyra_etl.lake.tables import LATEST
 from kyra_etl.maintain.check import CheckReport, check
 from kyra_etl.maintain.rebuild import rebuild
 from tests.detection.making import record
@@ -199,6 +200,8 @@ def test_a_sync_amid_a_check_is_no_fault(filled: Upkeep, monkeypatch: pytest.Mon
     sizes, calls = filled.lake.storage.sizes, []
 
     def meanwhile(path: str) -> dict[str, int]:
+        if path in LATEST:  # what runs publish is asked for by the compaction
+            return sizes(path)
         calls.append(path)
         if len(calls) == 2:
             filled.load(record("CreateUser", "12:00:00", "late"), detect=False)

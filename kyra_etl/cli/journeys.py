@@ -41,7 +41,13 @@ def load(
         given = parts.for_run()
         if no_detect:
             given["corpus"] = None
-        report = run(paths, **given, progress=drawn)
+        problem: KyraError | None = None
+        try:
+            report = run(paths, **given, progress=drawn)
+        except KyraError as error:
+            if error.report is None:
+                raise
+            report, problem = error.report, error
         wiring.publish_status(parts)
         tell_problems(parts, report.detect, no_detect=no_detect)
         for line in _quarantined(parts, report, paths):
@@ -53,6 +59,8 @@ def load(
         emit({"files": report.listed, **report.as_json()})
     for line in lines:
         (say if json else show)(line)
+    if problem is not None:
+        raise problem
     raise typer.Exit(QUARANTINED if report.quarantined else 0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,26 @@ def test_backfill_reports_day_by_day(synced: Kyra, bucket: Path) -> None:
     assert report["events"] == 1
     again = synced("backfill", "prod", "--from", "2025-11-29", "--to", "2025-11-30")
     assert again.out.splitlines()[1] == "2025-11-30  0 log files loaded, 1 already loaded: 0 records, 0 new events."
+
+
+def test_load_says_what_it_loaded_and_which_folder_it_could_not_look_into(
+    kyra: Kyra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs" / "closed").mkdir(parents=True)
+    (tmp_path / "logs" / "a.json").write_text(json.dumps({"Records": [record("a1")]}))
+    looking = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looking(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    ran = kyra("load", tmp_path / "logs")
+
+    assert ran.code == 1
+    assert ran.out.startswith("1 file loaded")
+    assert "closed cannot be listed: Permission denied. Check its permissions" in ran.err
 
 
 def test_backfill_goes_on_past_a_refused_folder_and_ends_with_what_was_refused(

@@ -301,6 +301,20 @@ def test_a_sync_that_works_does_not_contradict_what_the_check_says_of_the_trail(
     assert one(state, NOW + timedelta(hours=5))["reason"].startswith("The check selectors failed 5 h ago: ")
 
 
+def test_detections_that_fail_are_named_with_why_the_first_does(state: State) -> None:
+    works(state)
+    run_id = state.runs.start("sync", NAME, NOW - timedelta(hours=1))
+    state.ledger.observe(run_id, NAME, BUCKET, [LogFile("AWSLogs/more", "e", 10, NOW)], "listed", NOW)
+    batch = planned(state, run_id, NOW)
+    state.ledger.commit(Commit(batch, (), (), {}, detections=("a", "b", "c", "d", "e")), NOW)
+    for detection in "abcde":
+        state.queue.fail([(batch.batch_id, detection)], f"No column {detection}.", NOW)
+    found = one(state)
+
+    assert (found["state"], found["reason"]) == ("Degraded", "Detections fail: a, b, c and 2 more. No column a.")
+    assert found["next_step"].startswith("kyra detections lint a")
+
+
 def test_what_log_files_come_without_leaves_it_connected(state: State) -> None:
     works(state)
     state.integrations.save_check(NAME, [Probe("queue", False, "No such queue.", "Make it.")], NOW)

@@ -142,7 +142,9 @@ class Counting(Looping):
     def _ask(self) -> None:
         sql = [sys.executable, "-c", "from kyra_etl.cli import main; main()", "sql", COUNT, "--json"]
         ran = subprocess.run(sql, env={**os.environ, "KYRA_HOME": str(self._home)}, capture_output=True, text=True)
-        self.asked.append(json.loads(ran.stdout)[0]["n"] if ran.returncode == 0 else -1)
+        if ran.returncode:
+            raise RuntimeError(ran.stderr)
+        self.asked.append(json.loads(ran.stdout)[0]["n"])
 
     def _look(self) -> None:
         try:

@@ -30,6 +30,7 @@ from kyra_etl.cloudtrail import schema
 from kyra_etl.errors import KyraError, LakeError, QueryError
 from kyra_etl.lake import guard, views
 from kyra_etl.lake.layout import EVERYWHERE, Reach
+from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.tables import TABLES
 
 _FILES = {"events": schema.EVENTS, "activity": schema.ACTIVITY}
@@ -180,7 +181,7 @@ class Analyst:
         return [Macro(*row) for row in self.query(query).rows]
 
     def _run(self, sql: str, ask: Callable[[Any], T], within: Reach = EVERYWHERE) -> T:
-        alike, until = True, monotonic() + self._seconds
+        alike, tries, until = True, TRIES, monotonic() + self._seconds
         while True:
             listed: dict[str, Sequence[str]] = {}
             try:
@@ -189,8 +190,13 @@ class Analyst:
                 if alike and "schema mismatch" in str(error):
                     # Some files have other columns than the rest: an earlier version wrote them.
                     alike = False
-                elif not _of_a_file(error) or monotonic() > until or not self._have_moved(listed, within):
+                elif not _of_a_file(error) or monotonic() > until:
                     raise _explained(error) from error
+                elif not self._have_moved(listed, within):
+                    # S3 may be out of sorts for a moment.
+                    tries -= 1
+                    if not tries:
+                        raise _explained(error) from error
 
     def _have_moved(self, listed: Mapping[str, Sequence[str]], within: Reach) -> bool:
         """Whether files left the place they were listed at: a staged one was published, or a compaction replaced it.

@@ -30,7 +30,7 @@ class Integrations:
     def add(self, integration: Integration, now: datetime) -> None:
         """Keeps a new integration. Raises UsageError when the name is taken."""
         values = {name: getattr(integration, name) for name in _FIELDS} | {"created_at": integration.created_at or now}
-        values["told_state"] = "Pending"  # what status calls it now: whatever it becomes is news
+        values |= {"told_state": "Pending", "told_at": now}  # what status calls it now: whatever it becomes is news
         with self._database.write() as connection:
             if integration.name == LOCAL or integration.name in _names(connection):
                 raise UsageError(

@@ -79,7 +79,7 @@ def test_an_integration_is_news_while_its_state_is_another_one_than_was_told(sta
     assert heard(state, acme="Pending").turns == ()
 
     (turn,) = heard(state, acme="Connected").turns
-    assert turn == ("acme", "Pending", "Connected", None)
+    assert turn == ("acme", "Pending", "Connected", NOW)
     assert heard(state, acme="Connected").turns == (turn,), "until it was told"
     told(heard(state, acme="Connected"), state=state, now=LATER)
 
@@ -93,3 +93,10 @@ def test_an_integration_of_before_there_was_telling_is_told_of_when_it_changes(s
 
     assert heard(state, acme="Degraded", gone="Failed").turns == ()
     assert [turn.before for turn in heard(state, acme="Connected").turns] == ["Degraded"]
+
+
+def test_an_integration_that_is_made_anew_is_other_news_than_the_one_before(state: State) -> None:
+    for now in (NOW, LATER):
+        state.integrations.add(Integration("acme", "logs"), now)
+        assert [turn.told_at for turn in heard(state, acme="Connected").turns] == [now]
+        state.integrations.remove("acme")

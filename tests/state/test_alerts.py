@@ -124,7 +124,7 @@ def test_an_alert_without_findings_goes_away_unless_somebody_worked_on_it(state:
 
     moved = record(state, finding("e1", alert="c1"), finding("e2", alert="c1"))
 
-    assert moved == Recorded(new=("c1",), removed=("a1",))
+    assert moved == Recorded(new=("c1",), removed=("a1",), left=(NOW.date(),))
     kept = state.alerts.get("b1")
     assert (kept.status, kept.closed_reason) == ("closed", "its evidence belongs to another alert now")
     with pytest.raises(UnknownName):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ import pytest
 import flows  # noqa: F401  (sets the switches)
 
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="kyra-prefect-")
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,15 @@ def on_a_small_disk(folder: Path, size: str) -> list[str]:
     if tool is None or subprocess.run([*command, "true"], capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     return command
+
+
+def close_folder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process may not look into folders of that name."""
+    looking = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith(name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return looking(path)
+
+    monkeypatch.setattr(os, "scandir", refused)

@@ -22,6 +22,7 @@ from kyra_etl.model import Limits, LogFile, RunReport
 from kyra_etl.state import State
 from tests.cloudtrail.truth import exact, expected, lines
 from tests.lakes import IN_A_FOLDER, table
+from tests.refused import close_folder
 
 Loader = Callable[..., RunReport]
 
@@ -318,14 +319,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told_after_the_others_are_loade
     folder = tmp_path / "logs"
     (folder / "closed").mkdir(parents=True)
     (folder / "good.json").write_bytes(GOOD)
-    looking = os.scandir
-
-    def refused(path: Any) -> Any:
-        if str(path).endswith("closed"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return looking(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
+    close_folder("closed", monkeypatch)
     with pytest.raises(CollectError, match=r"closed cannot be listed: Permission denied\. .*load it again"):
         loading(folder)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from kyra_etl.model import LogFile
 from kyra_etl.state import State
 from tests import planted
 from tests.cli.conftest import ACCOUNT, Kyra, put, record
+from tests.refused import close_folder
 
 SYNC_KEYS = {
     *("listed", "hinted", "carried", "loaded", "already_loaded", "ignored", "quarantined", "gone", "pending"),
@@ -167,14 +166,7 @@ def test_load_says_what_it_loaded_and_which_folder_it_could_not_look_into(
 ) -> None:
     (tmp_path / "logs" / "closed").mkdir(parents=True)
     (tmp_path / "logs" / "a.json").write_text(json.dumps({"Records": [record("a1")]}))
-    looking = os.scandir
-
-    def refused(path: Any) -> Any:
-        if str(path).endswith("closed"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return looking(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
+    close_folder("closed", monkeypatch)
     ran = kyra("load", tmp_path / "logs")
 
     assert ran.code == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from werkzeug.wrappers import Response
 
@@ -21,14 +24,6 @@ AFTER = 7
 EXPIRED = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 
-def in_time() -> datetime:
-    return datetime.now(UTC)
-
-
-def an_hour_later() -> datetime:
-    return in_time() + timedelta(hours=1)
-
-
 def test_a_session_that_expires_in_the_middle_of_a_run_is_renewed_and_nothing_is_lost(
     customer: Customer, integration: Integration, wire: Wire, tmp_path: Path
 ) -> None:
@@ -42,16 +37,27 @@ def test_a_session_that_expires_in_the_middle_of_a_run_is_renewed_and_nothing_is
     bucket = open_bucket(integration)
     reads: list[str | None] = []
     expired: set[str | None] = set()
+    lock = Lock()
+
+    def clock_of(credentials: Any) -> Callable[[], datetime]:
+        """An hour fast while the credentials are those that S3 refuses: they are a session at the end of its time."""
+
+        def now() -> datetime:
+            ended = credentials._frozen_credentials.access_key in expired
+            return datetime.now(UTC) + timedelta(hours=ended)
+
+        return now
 
     def expiring(call: Call) -> Response | None:
-        credentials = bucket.session._theirs._session.get_credentials() if reads else None
-        if expired and call.action == "sts:AssumeRole":
-            credentials._time_fetcher = in_time  # the next session is as young as its times say
-        if call.action == "s3:GetObject":
+        if call.action != "s3:GetObject":
+            return None
+        with lock:
             reads.append(call.key)
+            if len(reads) == 1:
+                credentials = bucket.session._theirs._session.get_credentials()
+                credentials._time_fetcher = clock_of(credentials)
             if len(reads) == AFTER:
                 expired.add(call.key)
-                credentials._time_fetcher = an_hour_later
         return Response(EXPIRED, 400, content_type="application/xml") if call.key in expired else None
 
     wire.rules.append(expiring)

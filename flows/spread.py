@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from prefect import task
@@ -25,6 +26,8 @@ from kyra_etl.ports import Spread
 
 EVERY = 5.0
 """Seconds between two looks at how far the others are."""
+FETCHED_WITHIN = 60.0
+"""Seconds that the result of a task that is over may take to come from its worker."""
 
 
 @task(name="load batch", task_run_name="load {batch_id}", cache_policy=NO_CACHE)
@@ -59,13 +62,16 @@ def chosen(settings: Config) -> Iterator[Spread | None]:
 
 def _ended(future: PrefectFuture[Any], alive: Callable[[], object]) -> BaseException | None:
     """Wait for one task; why it failed, if it did."""
-    inner = getattr(future, "wrapped_future", None)
+    inner: Any = getattr(future, "wrapped_future", None)
     while True:
         alive()
-        future.wait(timeout=EVERY)
-        if future.state.is_final():
-            return error_of(future.state)
-        if inner is not None and inner.done():
+        was_over = inner is not None and inner.done()  # looked at first: it may end while Prefect's server is asked
+        with suppress(BrokenExecutor):
+            future.wait(timeout=FETCHED_WITHIN if was_over else EVERY)
+        state = future.state
+        if state.is_final():
+            return error_of(state)
+        if was_over and inner.done():  # a result that is lost on its way is worked out again
             return StateError("A worker died of a batch.", "Its log files wait; the next run loads them.")
 
 

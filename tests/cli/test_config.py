@@ -102,6 +102,10 @@ def test_wrong_setting_is_told_with_its_place(tmp_path: Path, text: str, environ
     assert caught.value.remedy
 
 
+def test_a_file_may_begin_with_the_mark_that_some_editors_write(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeffserve_port = 4300").serve_port == 4300
+
+
 def test_variables_that_kubernetes_makes_are_let_be(tmp_path: Path) -> None:
     load(
         tmp_path,

@@ -76,7 +76,7 @@ def running(objects: Mapping[str, bytes] | None = None) -> Iterator[Server]:
         yield server
     finally:
         process.stdin.close()  # it ends when nobody holds the other end, however its starter died
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         process.stdout.close()
 
 

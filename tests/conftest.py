@@ -125,7 +125,7 @@ def s3_server(moto_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest
     """
     from kyra_etl.aws.policies import ADDITIONS, DEFAULT_ACTIONS
 
-    urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST"), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST"), timeout=120).close()
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_server)
     WIRE.calls.clear()
     WIRE.rules.clear()

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,34 +69,42 @@ def server() -> Iterator[Server]:
     data = home / "data"
     initdb = [*become, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": "off"}
     settings |= {"synchronous_commit": "off", "full_page_writes": "off", "timezone": "Asia/Tokyo"}
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with (home / "log").open("wb") as log:
-        command = [*become, binaries / "postgres", "-D", data, "-p", str(port), *arguments]
-        running = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
+    port, running = _started([*become, binaries / "postgres", "-D", data, *arguments], home)
     try:
-        _wait(port, running, home / "log")
         yield Server(port)
     finally:
         pid = (data / "postmaster.pid").read_text().splitlines()[0]
         subprocess.run([*become, "kill", "-INT", pid], check=False)
-        running.wait(timeout=20)
+        running.wait(timeout=60)
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _wait(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def _started(command: Sequence[str | Path], home: Path) -> tuple[int, subprocess.Popen[bytes]]:
+    """The server and its port. A port that was free may be somebody else's a moment later: then another one."""
+    for _ in range(5):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with (home / "log").open("ab") as log:
+            running = subprocess.Popen([*command, "-p", str(port)], stdout=log, stderr=log, cwd=home)
+        if _answers(port, running, home):
+            return port, running
+    pytest.fail(f"PostgreSQL did not start: {(home / 'log').read_text()[-500:]}")
+
+
+def _answers(port: int, server: subprocess.Popen[bytes], home: Path) -> bool:
+    """Wait until it does. Asked by its own socket: on the port, somebody else's server might answer in its place."""
     import psycopg
 
-    for _ in range(200):
+    for _ in range(1_200):
         try:
-            psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres").close()
-            return
+            psycopg.connect(host=str(home), port=port, user="postgres", dbname="postgres").close()
+            return True
         except psycopg.OperationalError:
             if server.poll() is not None:
-                break
+                return False
             time.sleep(0.1)
-    pytest.fail(f"PostgreSQL did not start: {log.read_text()[-500:]}")
+    pytest.fail(f"PostgreSQL did not start in time: {(home / 'log').read_text()[-500:]}")

@@ -231,7 +231,7 @@ def test_a_sync_leaves_what_a_running_backfill_found_and_takes_on_what_a_dead_on
     house.sync()
     for number in range(5):
         house.put(ONE, FIRST, f"new{number}")
-    lease = house.state.leases.take("backfill:acme", "somebody", 60)
+    lease = house.state.leases.take("backfill:acme", "somebody", 3_600)
     assert lease is not None
     run_id = house.state.runs.start("backfill", "acme", NOW)
     files = [*house.bucket.files(f"AWSLogs/{ONE}/CloudTrail/eu-west-1/{FIRST:%Y/%m/%d}/")]
@@ -264,7 +264,7 @@ def test_detections_of_what_a_backfill_loads_are_left_to_it_while_it_runs(house:
     )
     assert batch is not None
     house.state.ledger.commit(Commit(batch, (), (), {}, ("cloudtrail_disabled",)), NOW)
-    lease = house.state.leases.take("backfill:other", "somebody", 60)
+    lease = house.state.leases.take("backfill:other", "somebody", 3_600)
     assert lease is not None
 
     sync(house.acme, lake=house.lake, corpus=corpus, **house.parts())
@@ -309,7 +309,7 @@ def test_work_that_is_done_twice_is_committed_once(house: House) -> None:
 
     def spread(batch_ids: Any, alive: Any) -> None:
         for batch_id in batch_ids:
-            first = house.state.ledger.claim(batch_id, owner="lost machine", lease_seconds=60)
+            first = house.state.ledger.claim(batch_id, owner="lost machine", lease_seconds=3_600)
             assert first is not None
             assert elsewhere(house, batch_id)
             assert not house.state.ledger.heartbeat(first, 60)

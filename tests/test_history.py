@@ -149,7 +149,7 @@ def test_killed_halfway_and_resumed_every_event_is_there_once_and_its_log_files_
     lookup.records = {region: some(region, 500) for region in REGIONS}
     lookup.held = lambda total: total == 45
     victim = subprocess.Popen([sys.executable, "-m", "tests.test_history", str(tmp_path), lookup.url], cwd=ROOT)
-    assert lookup.holding.wait(60)
+    assert lookup.holding.wait(300)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     lookup.held = lambda total: False

@@ -114,7 +114,7 @@ def truth() -> Counter[str]:
 
 
 def test_the_bucket_is_what_the_story_writes(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, FIXTURES / "write_bucket.py", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, FIXTURES / "write_bucket.py", tmp_path], check=True, timeout=300)
     written, committed = (
         {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         for root in (tmp_path, BUCKET)

@@ -131,7 +131,7 @@ def test_a_migration_that_is_killed_changes_nothing_and_is_made_by_the_next_who_
 
     dying = get_context("spawn").Process(target=die_while_opening, args=(empty_url, statement))
     dying.start()
-    dying.join(60)
+    dying.join()
 
     assert dying.exitcode == -signal.SIGKILL
     assert held(empty_url) == (RELEASED[-1], before)

@@ -98,22 +98,23 @@ def test_it_may_live_beside_prefect_s_tables(postgres: Server) -> None:
         assert state.runs.recent() == []
 
 
-def test_opening_again_is_quick_and_does_not_import_alembic(url: str) -> None:
+def test_opening_again_asks_little_and_does_not_import_alembic(url: str) -> None:
     code = """
-import sys, time
+import sys
+import sqlalchemy
 import kyra_etl.state
 assert "alembic" not in sys.modules
-kyra_etl.state.State.open(sys.argv[1]).close()  # the first one imports the dialect
-begun = time.perf_counter()
-state = kyra_etl.state.State.open(sys.argv[1])
-print(time.perf_counter() - begun)
+asked = []
+sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+kyra_etl.state.State.open(sys.argv[1]).close()
+print(len(asked))
 assert "alembic" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     ran = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, env=environment)
 
     assert ran.stderr == ""
-    assert float(ran.stdout) < 0.25  # some 3 ms on SQLite; the bound is for a busy machine
+    assert 0 < int(ran.stdout) <= 8, "some 3 ms on SQLite"
 
 
 def test_sqlite_is_set_up_for_many_processes(tmp_path: Path) -> None:
@@ -152,7 +153,8 @@ def test_the_file_is_private_because_it_holds_external_ids(tmp_path: Path) -> No
 
 
 def test_the_database_s_clock_is_utc_whatever_its_time_zone(state: State) -> None:
-    assert abs((state.now() - datetime.now(UTC).replace(tzinfo=None)).total_seconds()) < 5
+    apart = abs((state.now() - datetime.now(UTC).replace(tzinfo=None)).total_seconds())
+    assert apart < 600, "no zone is nearer than a quarter of an hour, and no machine as slow"
 
 
 def test_text_that_databases_cannot_hold_does_not_stop_anything(state: State) -> None:
@@ -192,9 +194,9 @@ def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-
-    with pytest.raises(StateError, match=rf"127.0.0.1:{port}/kyra cannot be reached") as caught:
-        State.open(f"postgresql://me:hush@127.0.0.1:{port}/kyra")
+        # Nobody else can take it meanwhile, and nobody listens.
+        with pytest.raises(StateError, match=rf"127.0.0.1:{port}/kyra cannot be reached") as caught:
+            State.open(f"postgresql://me:hush@127.0.0.1:{port}/kyra")
 
     assert "hush" not in str(caught.value)
 

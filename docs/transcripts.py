@@ -116,7 +116,7 @@ def settled(printed: str) -> str:
     for pattern, word in (
         (r"(?:\.venv/bin/)?\bkyra (?=[a-z])", "kyra "),
         (r"\b\d{8}T\d{6}-[0-9a-f]{6,}\b", "<run>"),
-        (r"\b20(?!26-0)\d\d-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?(?:  \d+ s ago)?", "<now>"),
+        (r"\b20(?!26-0)\d\d-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?(?:  \d+ (s|min|h) ago *)?", "<now>"),
         (r"\b\d+(\.\d+)? ?(s|ms|seconds)\b", "<time>"),
     ):
         printed = re.sub(pattern, word, printed)

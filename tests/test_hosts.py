@@ -27,6 +27,8 @@ OF_AN_ACCOUNT = 5
 SYNC = """
 import sys
 from kyra_etl.cli import run
+print("ready", file=sys.stderr, flush=True)
+sys.stdin.readline()
 sys.exit(run(["sync", "--json"]))
 """
 
@@ -61,12 +63,20 @@ def test_two_hosts_share_the_syncs_of_many_integrations(
             [sys.executable, "-c", SYNC],
             cwd=ROOT,
             env={**env, "KYRA_HOME": str(tmp_path / host)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for host in ("one", "other")
     ]
+    for host in hosts:
+        assert host.stderr is not None
+        assert host.stderr.readline() == "ready\n"
+    for host in hosts:  # both at once: one that is slow to start would find the work done
+        assert host.stdin is not None
+        host.stdin.write("\n")
+        host.stdin.flush()
     ended = [host.communicate(timeout=600) for host in hosts]
 
     assert [host.returncode for host in hosts] == [0, 0], ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 import tracemalloc
 from bisect import bisect_right
@@ -38,6 +39,7 @@ class Memory:
     asked: Counter[str] = field(default_factory=Counter)
     refused: dict[str, CollectError] = field(default_factory=dict)
     name: str = "logs"
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def put(self, key: str) -> None:
         self.files_by_key[key] = LogFile(key, "e", 100, self.clock)
@@ -64,8 +66,9 @@ class Memory:
         return self.clock
 
     def _ask(self, prefix: str, what: str) -> None:
-        self.asked[what] += 1
-        self.asked[prefix] += 1
+        with self.lock:
+            self.asked[what] += 1
+            self.asked[prefix] += 1
         if prefix in self.refused:
             raise self.refused[prefix]
 
@@ -535,8 +538,10 @@ def test_a_bucket_that_stops_answering_is_given_up_early(state: State) -> None:
         left = 1 + 400 + 50
 
         def _ask(self, prefix: str, what: str) -> None:
-            super()._ask(prefix, what)
-            if self.asked["files"] + self.asked["folders"] > self.left:
+            with self.lock:
+                super()._ask(prefix, what)
+                over = self.asked["files"] + self.asked["folders"] > self.left
+            if over:
                 raise TransientError("no answer")
 
     bucket = Dying()

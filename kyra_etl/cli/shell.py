@@ -45,33 +45,35 @@ class Shell:
 
     def run(self) -> None:
         """The loop. Ctrl-C drops the statement at hand or stops the query, Ctrl-D ends."""
-        from kyra_etl.lake.guard import ended
-
         talking = sys.stdin.isatty()
         if talking:
             self._prepare_line()
             say("Read-only SQL over the lake. .help tells how, .quit ends.")
-        pending = ""
-        while True:
+        pending: str | None = ""
+        while pending is not None:
             try:
-                prompt = ("kyra> " if not pending else "  ... ") if talking else ""
-                line = input(prompt)
-            except EOFError:
-                break
+                pending = self._turn(pending, ("kyra> " if not pending else "  ... ") if talking else "")
             except KeyboardInterrupt:
                 say("")
                 pending = ""
-                continue
-            if not pending.strip() and line.strip().startswith("."):
-                if not self._command(*line.split()):
-                    return
-                continue
-            pending += line + "\n"
-            if ended(pending):
+
+    def _turn(self, pending: str, prompt: str) -> str | None:
+        """Read a line and do what it completes; the statement so far, None at the end."""
+        from kyra_etl.lake.guard import ended
+
+        try:
+            line = input(prompt)
+        except EOFError:
+            if pending.strip():
                 self._ask(pending)
-                pending = ""
-        if pending.strip():
-            self._ask(pending)
+            return None
+        if not pending.strip() and line.strip().startswith("."):
+            return "" if self._command(*line.split()) else None
+        pending += line + "\n"
+        if not ended(pending):
+            return pending
+        self._ask(pending)
+        return ""
 
     def _command(self, command: str, *names: str) -> bool:
         """Do a dot command; False when it ends the loop."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,16 @@ def kyra(kyra_home: Path, capsys: pytest.CaptureFixture[str]) -> Kyra:
         return Ran(code, streams.out, streams.err)
 
     return run
+
+
+def asking(pid: int) -> float:
+    """Seconds of processor time that a process has taken beside its first thread: those of a query, and no others."""
+    ticks = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            fields = (thread / "stat").read_text().rpartition(")")[2].split()
+            ticks += (thread.name != str(pid)) * (int(fields[11]) + int(fields[12]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def record(event_id: str, name: str = "DescribeInstances", **more: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import pytest
 
 from kyra_etl import config, wiring
 from kyra_etl.cli.shell import Shell
-from tests.cli.conftest import Kyra
+from kyra_etl.lake import guard
+from tests.cli.conftest import Kyra, asking
 from tests.conftest import ROOT
 
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
@@ -60,6 +61,12 @@ class Terminal:
         shown, found, self._unread = self._unread.partition(text)
         return shown + found
 
+    def wait_for_work(self) -> None:
+        """Until a query has run for a while."""
+        while asking(self._process.pid) < 0.5:
+            assert self._process.poll() is None
+            time.sleep(0.1)
+
     def interrupt(self, until: str) -> str:
         """Ctrl-C, as often as a person would: one that comes between two prompts is lost."""
         for _ in range(20):
@@ -89,6 +96,7 @@ def terminal(kyra_home: Path) -> Iterator[Terminal]:
     opened.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc to know that the query runs")
 def test_a_sitting_at_the_shell(terminal: Terminal, kyra_home: Path) -> None:
     terminal.type("SELECT 'one;\n", until="... ")
     assert "one;\\ntwo" in terminal.type("two'\n;\n", until="1 row.")
@@ -96,7 +104,7 @@ def test_a_sitting_at_the_shell(terminal: Terminal, kyra_home: Path) -> None:
     endless = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range < 0;"
     terminal.wait_for("kyra> ")
     terminal.type(f"{endless}\n", until="< 0;")
-    time.sleep(1)  # Ctrl-C also drops what is typed and not read yet
+    terminal.wait_for_work()  # Ctrl-C also drops what is typed and not read yet
     terminal.interrupt(until="Stopped.")
     terminal.type("SELECT 'dropped'\n", until="... ")
     terminal.interrupt(until="kyra> ")
@@ -152,6 +160,24 @@ def test_statements_may_span_lines_and_share_a_file(kyra: Kyra, monkeypatch: pyt
     assert ran.out.splitlines() == ["one", "  1", "two", ";", "three", "    3"]
     assert "Did you mean alerts?" in ran.err
     assert "There is no .nothing." in ran.err
+
+
+def test_an_interrupt_between_a_line_and_its_query_drops_the_statement_and_ends_nothing(
+    kyra: Kyra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = iter(["SELECT 'dropped';", "SELECT 'answered' AS it;", ".quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    ended = guard.ended
+
+    def interrupted(sql: str) -> bool:
+        if "dropped" in sql:
+            raise KeyboardInterrupt
+        return ended(sql)
+
+    monkeypatch.setattr(guard, "ended", interrupted)
+    ran = kyra("shell")
+
+    assert (ran.code, ran.out.splitlines()) == (0, ["it", "answered"])
 
 
 def test_dot_commands_answer(kyra: Kyra, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_query_that_takes_too_long_is_stopped(kyra: Kyra, monkeypatch: pytest.Mo
 
     assert ran.code == 1
     assert "stopped after 1 seconds" in ran.error
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 120, "to its end it would take far longer"
 
 
 def test_the_clock_runs_while_records_of_our_own_are_read(kyra: Kyra) -> None:

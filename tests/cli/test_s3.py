@@ -26,12 +26,13 @@ def s3(s3_server: str) -> Any:
     return client
 
 
-def put(s3: Any, name: str, *records: dict[str, Any]) -> None:
-    """A log file of just now: of older ones status says that they came late."""
+def put(s3: Any, name: str, *records: dict[str, Any]) -> str:
+    """A log file of just now: of older ones status says that they came late. The day of its events."""
     now = datetime.now(UTC)
     key = f"trails/AWSLogs/{ACCOUNT}/CloudTrail/eu-west-1/{now:%Y/%m/%d}/{name}.json.gz"
     delivered = [{**one, "eventTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"} for one in records]
     s3.put_object(Bucket="example-logs", Key=key, Body=gzip.compress(json.dumps({"Records": delivered}).encode()))
+    return f"{now:%Y-%m-%d}"
 
 
 def test_road_from_bucket_to_lake_on_s3(kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def test_object_that_leaves_while_it_is_read_is_looked_for_again(
     kyra: Kyra, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KYRA_LAKE", "s3://example-lake/kyra")
-    put(s3, "one", record("e1"))
+    day = put(s3, "one", record("e1"))
     kyra("integration", "add", "prod", "--bucket", "example-logs", "--prefix", "trails")
     kyra("sync", "prod")
     left, fetch = [2], s3fs.S3File._fetch_range
@@ -102,8 +103,7 @@ def test_object_that_leaves_while_it_is_read_is_looked_for_again(
     said = " ".join(asked.err.split())
     assert asked.code == 1
     assert "The lake cannot be read: FileNotFoundError: The specified key does not exist. `kyra maintain check`" in said
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    dry = kyra("detect", "--from", today, "--dry-run", "--detection", "root_account_usage")
+    dry = kyra("detect", "--from", day, "--dry-run", "--detection", "root_account_usage")
     assert "The lake's files cannot be read: FileNotFoundError: The specified key does not exist" in " ".join(
         dry.err.split()
     )

@@ -48,6 +48,8 @@ class _Tally:
     changed: dict[str, None] = field(default_factory=dict)
     left: dict[date, None] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    """Detections whose SQL failed, whatever may have become of single batches."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     rows: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     days: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
@@ -81,16 +83,37 @@ def detect_queued(
     """Run every queued (batch, detection) and record what comes of it, each detection in one transaction.
 
     A detection that fails keeps its entries for the next run and is named in `failed`; the others go on. So does all
-    that waits for a batch whose files cannot be read. What reads `alerts` looks again where another detection comes
-    late. Entries of disabled detections are dropped, those of unknown ones after some days. With `live_only`,
+    that waits for a batch whose files cannot be read. What failed before comes after what is new, least often tried
+    first, and is not read again while its detection fails. What reads `alerts` looks again where another detection
+    comes late. Entries of disabled detections are dropped, those of unknown ones after some days. With `live_only`,
     historical batches are left to another run.
     """
     tally = _Tally()
     progress = progress or Silent()
     waiting = _wanted(state, corpus, now, tally, live_only=live_only)
+    if waiting:
+        progress.stage("Detecting", len(waiting))
+    # On what is new a detection shows whether all that waits for it is worth reading again.
+    new = [entry for entry in waiting if not entry.attempts]
+    failed = sorted((entry for entry in waiting if entry.attempts), key=lambda entry: entry.attempts)
+    for entries in (new, failed):
+        _judge(entries, lake, state, corpus, now, tally, progress)
+    return tally.report()
+
+
+def _judge(
+    waiting: Sequence[QueueEntry],
+    lake: Lake,
+    state: State,
+    corpus: Corpus,
+    now: datetime,
+    tally: _Tally,
+    progress: Progress,
+) -> None:
+    """Run these entries, without those that failed before and whose detection has failed in this run too."""
+    waiting = _hopeful(waiting, tally)
     if not waiting:
-        return tally.report()
-    progress.stage("Detecting", len(waiting))
+        return
     by_id = {detection.id: detection for detection in corpus.detections}
     chunks = deque(_chunks(state, waiting))
     small = sum(rows for chunk in chunks for rows in chunk.values()) <= SMALL
@@ -98,7 +121,9 @@ def detect_queued(
         while chunks:
             chunk = chunks.popleft()
             batches, rows = chunk.keys(), sum(chunk.values())
-            chosen = _by_detection(waiting, batches)
+            chosen = _by_detection(_hopeful(waiting, tally), batches)
+            if not chosen:
+                continue
             late = {entry.batch_id for entry in waiting if entry.attempts} & batches
             for each in (each for each in corpus.detections if late and each.on_alerts):
                 chosen.setdefault(each.id, set()).update(late)
@@ -122,6 +147,7 @@ def detect_queued(
                 own = chosen[evaluation.detection.id]
                 entries = [(batch_id, evaluation.detection.id) for batch_id in sorted(own)]
                 if evaluation.error is not None:
+                    tally.failing.add(evaluation.detection.id)
                     _fail(state, entries, evaluation.error, now, tally)
                 elif evaluation.findings:
                     _record(state, evaluation.detection, evaluation.findings, seen, entries, now, tally)
@@ -129,7 +155,10 @@ def detect_queued(
                     quiet += entries
                 progress.advance(len(own))
             state.queue.clear(quiet)
-    return tally.report()
+
+
+def _hopeful(waiting: Sequence[QueueEntry], tally: _Tally) -> list[QueueEntry]:
+    return [entry for entry in waiting if not entry.attempts or entry.detection not in tally.failing]
 
 
 def detect_window(

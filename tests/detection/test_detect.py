@@ -170,20 +170,40 @@ def test_a_file_that_cannot_be_read_keeps_nothing_else_waiting(house: House) -> 
 
 
 def test_batches_that_wait_are_judged_apart_from_those_that_do_not(house: House) -> None:
-    """One detection was mended after two batches, the other has seen the first already."""
+    """One detection waits for two batches, the other came later and waits for the second."""
     counting = SELECT.replace("'seen'", "(SELECT count(*) FROM events)::VARCHAR")
-    write_detection(house.detections, "good_one", sql=counting)
     bad = write_detection(house.detections, "bad_one", sql=counting + "WHERE nothing = 1")
     house.load(record("CreateUser", "10:00:00", "a"))
-    bad.write_text(bad.read_text().replace("WHERE nothing = 1", ""))
+    worse = write_detection(house.detections, "worse_one", sql=counting + "WHERE nothing = 1")
+    house.load(record("DeleteUser", "10:00:00", "b"))
+    for path in (bad, worse):
+        path.write_text(path.read_text().replace("WHERE nothing = 1", ""))
 
-    report = house.load(record("DeleteUser", "10:00:00", "b"))
+    report = _detect(house)
 
-    assert report.detect.findings == 3, "the good one's second, and both of the mended one's"
+    assert report.findings == 3, "both of the one, and the other's own"
     assert {(alert.detection, alert.summary) for alert in house.state.alerts.list()} == {
-        ("good_one", "1"),
         ("bad_one", "2"),
+        ("worse_one", "1"),
     }
+
+
+def test_what_waits_for_a_detection_is_not_read_again_while_the_detection_fails(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kyra_etl.detect.IN_MEMORY", 1)  # so that each batch is read by itself
+    good = write_detection(house.detections, "good_one")
+    bad = write_detection(house.detections, "bad_one", sql=SELECT + "WHERE nothing = 1")
+    for minute in range(4):
+        report = house.load(record("CreateUser", f"10:{minute:02}:00", f"{minute}"))
+        assert (report.detect.batches, report.detect.failed) == (1, ("bad_one",)), "only what is new"
+
+    again = _detect(house)
+    assert (again.batches, again.failed, house.state.queue.depth()) == (1, ("bad_one",), 4), "the first shows it"
+
+    bad.write_text(good.read_text().replace("Good One", "Bad One"))
+    mended = _detect(house)
+    assert (mended.batches, mended.findings, mended.failed, house.state.queue.depth()) == (4, 4, (), 0)
 
 
 def test_a_back_test_records_what_it_finds_as_historical(house: House) -> None:

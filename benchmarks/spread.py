@@ -29,7 +29,8 @@ from benchmarks.tiny_s3 import running
 from kyra_etl.lake import S3Options, open_lake
 from kyra_etl.model import Integration
 from kyra_etl.state import State
-from tests.flows.server import Server, free_port
+from tests.flows.server import Server
+from tests.ports import free_port
 from tests.postgres import server as postgres
 from tests.simulation.kills import s3_for_the_lake
 

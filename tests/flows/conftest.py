@@ -21,5 +21,5 @@ def prefect_api() -> Iterator[None]:
     """A Prefect server of the test session's own: flows are called as they are, and their artifacts can be read."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=400):
         yield

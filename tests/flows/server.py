@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,12 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def processes_below(root: int) -> Iterator[tuple[int, str]]:
@@ -45,6 +41,8 @@ def command_of(pid: int) -> str:
 
 
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+PATIENCE = 120.0
+"""Seconds that a busy machine may take to answer."""
 
 
 class Server:
@@ -62,12 +60,13 @@ class Server:
         request = urllib.request.Request(
             f"{self.url}/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
         )
-        for again in (True, True, True, True, False):
+        until = time.monotonic() + PATIENCE
+        while True:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
+                with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                    return json.loads(answer.read() or "null")
             except urllib.error.HTTPError as error:
-                if error.code != 503 or not again:  # "try again", while its SQLite is busy
+                if error.code != 503 or time.monotonic() > until:  # "try again", while its SQLite is busy
                     raise
                 time.sleep(1)
 
@@ -85,15 +84,20 @@ class Server:
         (found,) = self.ask("flow_runs/filter", flow_runs={"id": {"any_": [run_id]}})
         return dict(found)
 
-    def ended(self, run_id: str, seconds: float = 180) -> dict[str, Any]:
+    def ended(self, run_id: str, seconds: float = 400) -> dict[str, Any]:
         """The run, once it has come to its end."""
         self.wait(lambda: self.run(run_id)["state"]["type"] in ENDS, run_id, seconds)
         return self.run(run_id)
 
+    def going_on(self) -> int:
+        """How many runs have begun, or are about to, and have not come to their end."""
+        types = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        return len(self.ask("flow_runs/filter", flow_runs=types))
+
     def artifacts(self, key: str) -> list[dict[str, Any]]:
         return list(self.ask("artifacts/filter", artifacts={"key": {"any_": [key]}}))
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             assert self.process.poll() is None, f"kyra serve ended; {self.log()}"
@@ -115,5 +119,5 @@ class Server:
     def stop(self) -> tuple[int, str]:
         """The exit code and what it told the terminal."""
         self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=PATIENCE)  # three children may take 15 seconds each
         return self.process.returncode, said

@@ -17,8 +17,8 @@ import pytest
 
 from kyra_etl.model import Integration
 from kyra_etl.state import State
-from tests.flows.server import free_port
 from tests.flows.test_end_to_end import ACCOUNT, TODAY, events_in, put
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,14 +42,14 @@ class Own:
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/{path}", data=data, headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read() or "null")
 
     def prefect(self, folder: Path, *arguments: str) -> None:
         """`prefect …` in a folder, as whoever runs the server does it."""
         command = [sys.executable, "-m", "prefect", *arguments]
         env = {**self.env, "PWD": str(folder)}
-        ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+        ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
     def end(self) -> None:
@@ -73,7 +73,7 @@ def own(tmp_path: Path, kyra_home: Path) -> Iterator[Own]:
 
 
 def waited(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 400
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.5)

@@ -22,11 +22,12 @@ from flows import deployments, serve
 from kyra_etl.errors import ConfigError
 from kyra_etl.lake import open_lake
 from kyra_etl.state import State, schema
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> bool:
     until = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < until:
         time.sleep(0.05)
@@ -38,7 +39,10 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    return Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+    except OSError:  # it has just gone, or the system has no such files
+        return False
 
 
 @pytest.fixture
@@ -56,18 +60,18 @@ def child(tmp_path: Path) -> Iterator[serve.Child]:
 
 LIVES = """
 import pathlib, subprocess, sys, time
-below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
 said = pathlib.Path(sys.argv[1])
 said.with_suffix(".new").write_text(str(below.pid))
 said.with_suffix(".new").replace(said)
-time.sleep(60)
+time.sleep(300)
 """
 
 
 def kyra_serve(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`kyra serve` where something stands in its way."""
     command = [sys.executable, "-m", "kyra_etl", "serve", *options]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=400)
 
 
 def test_a_port_in_use_is_named_with_what_to_do(kyra_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -180,15 +184,16 @@ def test_a_prefect_server_that_is_down_is_named_and_so_is_none(
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setattr(deployments, "aserve", pytest.fail)
-    with socket.create_server((serve.HOST, 0)) as free:
-        port = free.getsockname()[1]
-    for url, code, says in (
-        (f"http://127.0.0.1:{port}/api", 1, f"No Prefect server answers at http://127.0.0.1:{port}/api (Connect"),
-        (None, 2, "PREFECT_API_URL is not set. Set it to your Prefect server, or run `kyra serve`"),
-    ):
-        with temporary_settings({PREFECT_API_URL: url}):
-            assert deployments.main() == code
-        assert capsys.readouterr().err.startswith(says)
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind((serve.HOST, 0))
+        port = taken.getsockname()[1]
+        for url, code, says in (
+            (f"http://127.0.0.1:{port}/api", 1, f"No Prefect server answers at http://127.0.0.1:{port}/api (Connect"),
+            (None, 2, "PREFECT_API_URL is not set. Set it to your Prefect server, or run `kyra serve`"),
+        ):
+            with temporary_settings({PREFECT_API_URL: url}):
+                assert deployments.main() == code
+            assert capsys.readouterr().err.startswith(says)
 
 
 def test_versions_compare_by_release() -> None:
@@ -202,10 +207,8 @@ def test_a_server_that_does_not_start_is_told_with_its_reason(kyra_home: Path) -
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         connection.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
     connection.close()
-    with socket.create_server((serve.HOST, 0)) as free:
-        port = free.getsockname()[1]
 
-    ran = kyra_serve("--port", str(port), KYRA_METRICS_PORT="0")
+    ran = kyra_serve("--port", str(free_port()), KYRA_METRICS_PORT="0")
 
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
@@ -277,14 +280,16 @@ def test_a_child_is_stopped_with_all_it_started(child: serve.Child, tmp_path: Pa
 
 def test_a_child_that_died_is_started_again(child: serve.Child) -> None:
     first = child.process
-    child.pause = 0.01
     assert not child.revive()
     assert first is not None
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    child.started, child.pause = time.monotonic(), 300
 
     assert not child.revive(), "after a pause, in which others are looked after"
-    assert wait_for(child.revive)
+    assert child.due is not None
+    child.due -= 300
+    assert child.revive()
 
     assert child.alive()
     assert child.process is not first
@@ -294,6 +299,7 @@ def test_a_child_that_keeps_dying_is_started_ever_more_rarely(child: serve.Child
     pauses = []
     for _ in range(3):
         child.stop()
+        child.started = time.monotonic()
         child.revive()
         pauses.append(child.pause)
         child.due = None  # it was started, and died at once

@@ -43,6 +43,8 @@ class Sync:
     code: int
     judged: bool
     """Whether the machine had room, so that the time tells of us."""
+    beside: bool
+    """Whether the backfill went on when it was done."""
 
 
 @dataclass
@@ -65,8 +67,8 @@ class Backfilled:
     doubled: int = 0
     repeated: int = 0
 
-    def complaints(self) -> list[str]:
-        """What was amiss; empty is good."""
+    def complaints(self, *, timed: bool = True) -> list[str]:
+        """What was amiss; empty is good. Unless `timed`, it may have taken long: a machine may be slow."""
         amiss = {
             "events lost": self.lost,
             "events doubled": self.doubled,
@@ -75,7 +77,7 @@ class Backfilled:
             "exit codes of the backfill": [code for code in self.codes if code not in (0, -signal.SIGKILL)],
             "syncs that failed": [sync.code for sync in self.syncs if sync.code],
             "syncs later than a period": [
-                sync.done_after for sync in self.syncs if sync.judged and sync.done_after > self.period
+                sync.done_after for sync in self.syncs if timed and sync.judged and sync.done_after > self.period
             ],
             "of its days, those whose progress was shown": [] if len(set(self.shown)) > DAYS / 2 else self.shown,
         }
@@ -150,7 +152,8 @@ class Syncs(Thread):
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             self._put()
             ran = subprocess.run([*KYRA, "sync", "live"], cwd=ROOT, env=self._env, capture_output=True)
-            self.syncs.append(Sync(time.monotonic() - due, ran.returncode, judged=has_room()))
+            done_after, beside = time.monotonic() - due, not self._stopped.is_set()
+            self.syncs.append(Sync(done_after, ran.returncode, judged=has_room(), beside=beside))
             while due < time.monotonic():
                 due += self._period
 

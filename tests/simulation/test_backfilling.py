@@ -14,6 +14,6 @@ def test_a_backfill_killed_three_times_is_exact_and_keeps_no_sync_waiting(tmp_pa
     done = backfill_under_fire(30_000, 20, 1, tmp_path, detections=False)
 
     print("\n".join(done.told()))
-    assert done.complaints() == []
+    assert done.complaints(timed=False) == []
     assert done.codes == [-9] * KILLS + [0]
-    assert done.syncs
+    assert any(sync.beside for sync in done.syncs), "none waited for the backfill's end"

@@ -24,7 +24,17 @@ import duckdb
 from kyra_etl.detection.rule import Detection
 from kyra_etl.errors import DetectionError, KyraError, LakeError
 from kyra_etl.lake import Lake, views
-from kyra_etl.lake.lane import SECONDS, Lane, examine, expect_columns, expect_types, reading_lake, statement, telling
+from kyra_etl.lake.lane import (
+    SECONDS,
+    Lane,
+    examine,
+    expect_columns,
+    expect_types,
+    interrupting,
+    reading_lake,
+    statement,
+    telling,
+)
 from kyra_etl.lake.moving import TRIES
 from kyra_etl.lake.taken import Committed, Taken, looks
 from kyra_etl.lake.views import Rows, literal, moment, of_batches
@@ -87,9 +97,8 @@ class Engine:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for lane in self._lanes:
-            lane.connection.interrupt()  # whoever left in the middle waits for nothing
-        self._pool.shutdown()
+        with interrupting([lane.connection for lane in self._lanes], 0):  # whoever left in the middle waits for nothing
+            self._pool.shutdown()
         for lane in self._lanes:
             lane.connection.close()
         self._taken.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -80,10 +80,7 @@ class Lane:
     def _run(self, detection: Detection) -> list[dict[str, Any]]:
         if not self._trusted(detection):
             examine(self.connection, detection)
-        timer = threading.Timer(self._seconds, self.connection.interrupt)
-        timer.daemon = True
-        timer.start()
-        try:
+        with interrupting([self.connection], self._seconds):
             # Planning costs far more than reading a batch: most hold nothing that a detection needs.
             if (
                 detection.needs
@@ -93,8 +90,6 @@ class Lane:
             cursor = self.connection.execute(statement(detection))
             names = [column[0].lower() for column in cursor.description or ()]
             rows = cursor.fetchall()
-        finally:
-            timer.cancel()
         expect_columns(detection, set(names))
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -140,6 +135,30 @@ class Lane:
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         with reading_lake():
             return self.connection.execute(sql).fetchall()
+
+
+@contextmanager
+def interrupting(connections: Sequence[duckdb.DuckDBPyConnection], after: float) -> Iterator[None]:
+    """Interrupt what is done on these connections, from so many seconds on, until the block ends.
+
+    Again and again: DuckDB forgets an interrupt that comes before a statement begins.
+    """
+    over = threading.Event()
+
+    def interrupt() -> None:
+        pause = after
+        while not over.wait(pause):
+            for connection in connections:
+                connection.interrupt()
+            pause = 0.1
+
+    thread = threading.Thread(target=interrupt, name="interrupt", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def examine(connection: duckdb.DuckDBPyConnection, detection: Detection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from kyra_etl import resources
 from kyra_etl.detect import detect_window
 from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError, LakeError
-from kyra_etl.lake import S3Options, open_lake, taken
+from kyra_etl.lake import S3Options, lane, open_lake, taken
 from kyra_etl.lake.engine import Engine, problems
 from kyra_etl.model import Finding, Window
 from tests.detection.making import NOW, SELECT, House, record, write_detection
@@ -290,6 +291,22 @@ def test_a_detection_that_takes_for_ever_is_stopped(house: House) -> None:
 
     with pytest.raises(DetectionError, match="took longer than 0 seconds"):
         _find(house, _one(house, sql=endless), seconds=0.3)
+
+
+def test_a_time_that_is_up_before_a_statement_begins_stops_it_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+    long = SELECT.replace("'seen'", "(SELECT sum(sin(a.i * b.i)) FROM range(100000) AS a(i), range(3000) AS b(i))")
+    statement = lane.statement
+
+    def late(detection: Detection) -> str:
+        time.sleep(0.2)
+        return statement(detection)
+
+    monkeypatch.setattr(lane, "statement", late)
+    with pytest.raises(DetectionError, match="took longer than 0 seconds"):
+        _find(house, _one(house, sql=long), seconds=0.1)
 
 
 def test_a_missing_data_file_is_the_lakes_fault_not_the_detections(house: House) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kyra_etl import logs, resources
 from kyra_etl.cases import load_cases
-from kyra_etl.detection.rule import Corpus
+from kyra_etl.detection.rule import Corpus, Detection
 from kyra_etl.errors import DetectionError
-from kyra_etl.lake import taken
+from kyra_etl.lake import lane, taken
 from kyra_etl.lake.engine import Engine, Evaluation
 from kyra_etl.model import Finding
 from tests.detection.making import SELECT, House, record, write_detection
@@ -110,6 +112,41 @@ def test_leaving_in_the_middle_waits_for_nothing(house: House) -> None:
         first = next(iter(engine.evaluate_all([(each, None) for each in house.corpus.detections])))
 
     assert len(first.findings) == 1
+
+
+def test_leaving_before_a_statement_begins_waits_for_nothing_either(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_detection(house.detections, "a_quick")
+    long = SELECT.replace("'seen'", "(SELECT sum(sin(a.i * b.i)) FROM range(100000) AS a(i), range(3000) AS b(i))")
+    write_detection(house.detections, "b_long", sql=long)
+    house.load(record("CreateUser", "10:00:00", "a"), detect=False)
+    statement, left, ended = lane.statement, threading.Event(), []
+    leaving = Engine.close
+
+    def leave(engine: Engine) -> None:
+        threading.Timer(0.2, left.set).start()
+        leaving(engine)
+
+    def when_left(detection: Detection) -> str:
+        if detection.id == "b_long":
+            left.wait()
+        return statement(detection)
+
+    def evaluate(self: lane.Lane, detection: Detection, *more: Any) -> list[Finding]:
+        found = evaluating(self, detection, *more)
+        ended.append(detection.id)
+        return found
+
+    evaluating = lane.Lane.evaluate
+    monkeypatch.setattr(lane.Lane, "evaluate", evaluate)
+    monkeypatch.setattr(lane, "statement", when_left)
+    monkeypatch.setattr(Engine, "close", leave)
+    with engine_of(house, 2) as engine:
+        engine.take(lambda: house.state.ledger.data_files("events"))
+        next(iter(engine.evaluate_all([(each, None) for each in house.corpus.detections])))
+
+    assert ended == ["a_quick"]
 
 
 def test_what_lanes_log_names_the_run(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def serving(moody: _Moody) -> Iterator[str]:
                 body = f"<Error><Code>{said.code}</Code><Message>{said.text}</Message></Error>".encode()
                 self.answer(said.status, {"Content-Type": "application/xml"}, body, len(body))
                 return
-            connection = http.client.HTTPConnection(moody.behind, timeout=30)
+            connection = http.client.HTTPConnection(moody.behind, timeout=120)
             connection.request(self.command, self.path, headers=dict(self.headers))
             answer = connection.getresponse()
             body = answer.read()

@@ -70,8 +70,8 @@ CREATE TEMP TABLE made AS
 WITH RECURSIVE n(h) AS (SELECT 0 UNION ALL SELECT h + 1 FROM n WHERE h < :hours - 1)
 SELECT 'made-' || h AS id, h, strftime('%Y-%m-%d %H!%M!%f000', :first, '+' || h || ' hours') AS at FROM n;
 UPDATE made SET at = replace(at, '!', char(58));
-INSERT INTO runs (run_id, verb, integration, state, started_at, finished_at, report)
-SELECT id, 'sync', 'acme', 'succeeded', at, at, :report FROM made;
+INSERT INTO runs (run_id, verb, integration, state, started_at, finished_at, report, published)
+SELECT id, 'sync', 'acme', 'succeeded', at, at, :report, true FROM made;
 INSERT INTO batches (batch_id, integration, bucket, run_id, state, attempt, owner, lease_expires_at, planned_at,
   settled_at, files, bytes, records, events, first_event_at, last_event_at)
 SELECT id, 'acme', :bucket, id, 'committed', 1, 'made', at, at, at, :files, 60000, 6000, 6000, at, at FROM made;

@@ -121,6 +121,7 @@ def test_what_blocks_need_is_nothing_a_test_could_have() -> None:
         "Kubernetes",
         "root",
         "half an hour",
+        "minutes",
     }
 
 

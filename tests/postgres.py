@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 REQUIRED = bool(os.environ.get("KYRA_REQUIRE_POSTGRES"))  # read here: tests see an environment without KYRA_*
 INSTALLED = Path("/usr/lib/postgresql")
@@ -85,9 +86,7 @@ def server() -> Iterator[Server]:
 def _started(command: Sequence[str | Path], home: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """The server and its port. A port that was free may be somebody else's a moment later: then another one."""
     for _ in range(5):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         with (home / "log").open("ab") as log:
             running = subprocess.Popen([*command, "-p", str(port)], stdout=log, stderr=log, cwd=home)
         if _answers(port, running, home):
